@@ -1,0 +1,30 @@
+"""All external dependencies, in one macro."""
+
+load("//third_party/system:abseil.bzl", "abseil_repositories")
+load("//third_party/system:bazel_rules.bzl", "bazel_repositories")
+load("//third_party/system:pkg_config.bzl", "pkg_config_repository")
+
+def _maybe(rule, name, **kwargs):
+    if not native.existing_rule(name):
+        rule(name = name, **kwargs)
+
+def muster_deps():
+    """Declares what the workspace uses, under the names of upstream's Bazel builds."""
+    bazel_repositories()
+    abseil_repositories()
+    _maybe(
+        pkg_config_repository,
+        name = "com_github_simdjson_simdjson",
+        libs = {":simdjson": ["simdjson"]},
+    )
+    _maybe(
+        pkg_config_repository,
+        name = "com_google_googletest",
+        libs = {":gtest": ["gmock"], ":gtest_main": ["gmock_main", "gmock"]},
+    )
+    _maybe(
+        pkg_config_repository,
+        name = "com_github_google_benchmark",
+        flags = {":benchmark": ["-lpthread"], ":benchmark_main": ["-lbenchmark_main"]},
+        libs = {":benchmark": ["benchmark"], ":benchmark_main": ["benchmark"]},
+    )
