@@ -7,7 +7,7 @@ def _installed_impl(rctx):
     for entry in root.readdir():
         rctx.symlink(entry, entry.basename)
 
-# The rules that Debian's packages install.
+# The rules that a Debian package installs.
 _installed_rules_repository = repository_rule(
     implementation = _installed_impl,
     attrs = {
@@ -36,24 +36,12 @@ def _maybe(rule, name, **kwargs):
         rule(name = name, **kwargs)
 
 def bazel_repositories():
-    """Declares the repositories that Bazel's own tools load."""
+    """Declares what Bazel loads for any C++ target (Java's toolchains among it)."""
     _maybe(
         _installed_rules_repository,
         name = "rules_java",
         package = "bazel-rules-java",
         path = "/usr/share/bazel/rules/java",
-    )
-    _maybe(
-        _installed_rules_repository,
-        name = "rules_proto",
-        package = "bazel-rules-proto",
-        path = "/usr/share/bazel/rules/proto",
-    )
-    _maybe(
-        _installed_rules_repository,
-        name = "bazel_skylib",
-        package = "bazel-bootstrap",
-        path = "/usr/share/bazel/tools/skylib",
     )
     _maybe(
         _files_repository,
