@@ -1,0 +1,133 @@
+// Jobs as values: what a caller asks for, and what a caller reads back
+// (contract sections 1 and 3).
+#ifndef ENGINE_MODEL_JOB_H_
+#define ENGINE_MODEL_JOB_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "engine/model/error.h"
+#include "engine/model/job_status.h"
+#include "engine/model/json.h"
+#include "engine/model/limits.h"
+#include "engine/model/twin_patch.h"
+
+namespace muster {
+
+// Invoke a direct method on each device.
+struct MethodAction {
+  std::string method_name;
+  std::string payload = "null";  // JSON text; travels as it stands.
+  int response_timeout_seconds = kResponseTimeoutSecondsDefault;  // 5..300
+  int connect_timeout_seconds = 0;  // 0..300; 0 = wait until the job's limit.
+};
+
+// Merge one patch into each device's twin.  `patch.reported` is ignored.
+struct TwinUpdateAction {
+  TwinPatch patch;
+};
+
+using Action = std::variant<TwinUpdateAction, MethodAction>;
+
+struct JobRequest {
+  std::string job_id;           // [A-Za-z0-9-]{1,64}, not "query".
+  Action action;
+  std::string query_condition;  // "*", or a condition over device twins.
+  std::optional<absl::Time> start_time;  // Past or absent: now.
+  // Time that the job may run; at least 1.
+  int64_t max_execution_time_seconds = kMaxExecutionTimeSecondsDefault;
+
+  JobType type() const {
+    return std::holds_alternative<MethodAction>(action) ? JobType::kDeviceMethod
+                                                        : JobType::kUpdateTwin;
+  }
+};
+
+struct JobParseOptions {
+  // Contract 1.7: token alphabet for string values too, not for names only.
+  bool strict_job_value_charset = false;
+};
+
+// Reads a request body (contract 1.2) for the job `path_job_id` and validates
+// everything that needs no twin, no clock and no other job: rows 4 to 9 of
+// contract 1.10, in that order; the first failure is the answer.  Each message
+// names the member, the value and what would be right.  The condition's text is
+// only checked for presence and type here; its syntax is engine/query's.
+// If `path_job_id` is empty the body's jobId is taken, and must be there.
+absl::StatusOr<JobRequest> ParseJobRequest(absl::string_view path_job_id,
+                                           absl::string_view body,
+                                           const JobParseOptions& options = {});
+
+// The same checks for a request built in C++: rows 5 to 9.
+absl::Status ValidateJobRequest(const JobRequest& request,
+                                const JobParseOptions& options = {});
+
+// ArgumentInvalid unless `job_id` follows contract 1.1.
+absl::Status ValidateJobId(absl::string_view job_id);
+
+// Counts of executions; device = failed + succeeded + running + pending.
+struct JobStatistics {
+  int64_t device_count = 0;
+  int64_t failed_count = 0;  // canceled ones included
+  int64_t succeeded_count = 0;
+  int64_t running_count = 0;
+  int64_t pending_count = 0;
+
+  friend bool operator==(const JobStatistics&, const JobStatistics&) = default;
+};
+
+// A job as it stood at one instant.
+struct JobInfo {
+  std::string job_id;
+  Action action;
+  JobStatus status = JobStatus::kQueued;
+  std::string query_condition;
+  absl::Time created_time;
+  absl::Time start_time;
+  std::optional<absl::Time> end_time;  // Set in terminal states.
+  int64_t max_execution_time_seconds = 0;
+  std::string failure_reason;                // Only with status failed.
+  std::optional<JobStatistics> statistics;   // From running on.
+
+  JobType type() const {
+    return std::holds_alternative<MethodAction>(action) ? JobType::kDeviceMethod
+                                                        : JobType::kUpdateTwin;
+  }
+};
+
+// The JobResponse of contract 1.6, as GET shows it.
+void AppendJobJson(const JobInfo& job, std::string* out);
+
+// One device's share of a job (contract 3.1).
+struct ExecutionRecord {
+  std::string device_id;
+  std::string job_id;
+  JobType job_type = JobType::kDeviceMethod;
+  ExecutionStatus status = ExecutionStatus::kPending;
+  absl::Time created_time;
+  absl::Time last_updated_time;
+  std::optional<absl::Time> start_time;
+  std::optional<absl::Time> end_time;
+  // Method jobs, when the device answered.
+  struct MethodResponse {
+    int32_t status = 0;
+    std::string payload = "null";  // JSON text.
+  };
+  std::optional<MethodResponse> response;
+  // kOk unless status is failed or canceled.
+  ErrorCode error_code = ErrorCode::kOk;
+  std::string error_description;
+};
+
+// The record of contract 3.1, with the members of 3.5 in that order.
+void AppendExecutionJson(const ExecutionRecord& record, std::string* out);
+
+}  // namespace muster
+
+#endif  // ENGINE_MODEL_JOB_H_

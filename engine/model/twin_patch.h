@@ -1,0 +1,74 @@
+// Changes to a twin's sections: their form, their limits, and how they merge
+// (contract 6.3 to 6.7, 1.5, 1.7).  Pure functions of values.
+//
+// A stored section is an object without `$metadata` and with `$version`:
+//
+//   {"$version": 4, "firmware": {"version": "1.4.0"}}
+//
+// tags have no `$version`.  `$metadata` is kept apart, as stamps (twin/).
+#ifndef ENGINE_MODEL_TWIN_PATCH_H_
+#define ENGINE_MODEL_TWIN_PATCH_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "engine/model/json.h"
+
+namespace muster {
+
+// One update of a twin.  Each part: undefined = not mentioned; null = clear the
+// section; object = merge it (or, in a replace, put it in the section's place).
+// Parts hold no `$` members: ParseTwinPatch() takes them out.
+struct TwinPatch {
+  Json tags;
+  Json desired;
+  Json reported;  // Only from the device itself.
+
+  // `$version` that the caller found in the part: the update applies only if
+  // the section still has it (contract 6.7).
+  std::optional<int64_t> desired_version;
+  std::optional<int64_t> reported_version;
+};
+
+enum class PatchOrigin : uint8_t {
+  kService,  // PATCH or PUT of a twin: reported and read-only members ignored.
+  kJob,      // updateTwin of a job: contract 1.5 and 1.7 too.
+  kDevice,   // A reported patch: the document is the section's patch itself.
+};
+
+// "^[A-Za-z0-9...]{1,128}$", contract 6.1.  ArgumentInvalid, naming the id and
+// its first character that is not allowed.
+absl::Status ValidateDeviceId(absl::string_view device_id);
+
+// Takes a twin document or partial document apart and checks what can be
+// checked without the twin: names, depth, values, each part's own size.  Errors
+// name the member by its path ("properties.desired.a.b").
+//   ArgumentNull       document undefined or null
+//   ArgumentInvalid    wrong type, unknown member (kJob), bad key, depth, value
+//   MessageTooLarge    a part alone is over its section's limit
+//   PreconditionFailed kJob: an etag other than "*"
+absl::StatusOr<TwinPatch> ParseTwinPatch(JsonView document, PatchOrigin origin);
+
+// Bytes of a section as contract 6.3 counts them; `$` members excluded.
+size_t SectionSize(JsonView section);
+
+// `section` (an object) after the merge patch `patch` (an object or null),
+// contract 6.4: a new object without `$` members.  O(size of both).
+// REQUIRES: neither has members in descending order (JsonBuilder's promise).
+Json MergeSection(JsonView section, JsonView patch);
+
+// `replacement` with nulls dropped (contract 6.5).
+Json ReplaceSection(JsonView replacement);
+
+// ArgumentInvalid or MessageTooLarge if a merged section breaks depth or size.
+// `name` ("tags", "properties.desired") and `size_max` go into the message.
+absl::Status ValidateSection(absl::string_view name, JsonView section,
+                             size_t size_max);
+
+}  // namespace muster
+
+#endif  // ENGINE_MODEL_TWIN_PATCH_H_
