@@ -39,8 +39,12 @@ struct JobRequest {
   std::string job_id;           // [A-Za-z0-9-]{1,64}, not "query".
   Action action;
   std::string query_condition;  // "*", or a condition over device twins.
-  std::optional<absl::Time> start_time;  // Past or absent: now.
-  // Time that the job may run; at least 1.
+  // Past or absent: now.  In the years 0001 to 9999 of UTC, which is what the
+  // output format can print.
+  std::optional<absl::Time> start_time;
+  // Time that the job may run; at least 1, no upper limit.  absl::Seconds() of
+  // any int64_t is exact and sums of absl::Time and absl::Duration saturate, so
+  // that a deadline beyond all time is absl::InfiniteFuture(), never a wrap.
   int64_t max_execution_time_seconds = kMaxExecutionTimeSecondsDefault;
 
   JobType type() const {
@@ -60,11 +64,28 @@ struct JobParseOptions {
 // names the member, the value and what would be right.  The condition's text is
 // only checked for presence and type here; its syntax is engine/query's.
 // If `path_job_id` is empty the body's jobId is taken, and must be there.
+//
+//   MessageTooLarge    row 4: body over kJobBodySizeMax; row 8: payload text over
+//                      kMethodPayloadSizeMax, white space in it included, or a
+//                      section of the patch over its limit
+//   IotHubFormatError  row 4: not UTF-8, not JSON, not an object, a member twice
+//   GenericBadRequest  row 6: `type` is none of the two, whatever else it is
+//   ArgumentNull       row 6: a required member is absent or null
+//   ArgumentInvalid    rows 5 to 8: everything else
+//   PreconditionFailed row 9: etag
+//
+// Within a row members are looked at in the order of the contract's tables.  An
+// integer has no fraction and no exponent: 30.0 and 3e1 are refused where 30 is
+// meant.  jobId may be a number in the body (123 for "123").  The payload keeps
+// the text it has in `body`.  O(body).
 absl::StatusOr<JobRequest> ParseJobRequest(absl::string_view path_job_id,
                                            absl::string_view body,
                                            const JobParseOptions& options = {});
 
-// The same checks for a request built in C++: rows 5 to 9.
+// The same checks for a request built in C++: rows 5 to 9, with the same errors.
+// What a request cannot leave out it must fill in: a payload that is no JSON
+// text, an execution time of 0, or `$` members in the patch are ArgumentInvalid.
+// REQUIRES: the texts are UTF-8.
 absl::Status ValidateJobRequest(const JobRequest& request,
                                 const JobParseOptions& options = {});
 
@@ -101,7 +122,11 @@ struct JobInfo {
   }
 };
 
-// The JobResponse of contract 1.6, as GET shows it.
+// The JobResponse of contract 1.6, as GET shows it: compact, with the members in
+// the order of contract 1.12.  What is unset is left out; `failureReason` is
+// there exactly in status failed.  `updateTwin` echoes the patch as it was sent
+// behind `"deviceId":null,"etag":"*"`, without `reported`.  Appends to `*out`.
+// REQUIRES: the times are within the years 0001 to 9999.
 void AppendJobJson(const JobInfo& job, std::string* out);
 
 // One device's share of a job (contract 3.1).
@@ -125,7 +150,9 @@ struct ExecutionRecord {
   std::string error_description;
 };
 
-// The record of contract 3.1, with the members of 3.5 in that order.
+// The record of contract 3.1, with the members of 3.5 in that order, compact.
+// Unset times are left out.  `outcome` is there in every record of a twin job,
+// and in one of a method job when the device has answered.  Appends to `*out`.
 void AppendExecutionJson(const ExecutionRecord& record, std::string* out);
 
 }  // namespace muster
