@@ -1,6 +1,7 @@
 #include "transport/loopback/fleet.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <iterator>
 
@@ -216,8 +217,9 @@ class Line {
 
   // Exactly `digits` digits, with leading zeros.
   void PutDigits(uint64_t value, int digits) {
-    for (int i = digits; i-- > 0; value /= 10)
+    for (int i = digits; i-- > 0; value /= 10) {
       end_[i] = static_cast<char>('0' + value % 10);
+    }
     end_ += digits;
   }
 
