@@ -1,0 +1,88 @@
+#include "engine/twin/row_set.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "engine/model/check.h"
+
+namespace muster {
+
+int RowBitmap::Count() const {
+  int count = 0;
+  for (uint64_t word : words) count += std::popcount(word);
+  return count;
+}
+
+RowSet::RowSet(const RowBitmap& bitmap) : size_(bitmap.Count()) {
+  if (size_ > kListMax) {
+    dense_ = std::make_unique<Dense>();
+    dense_->bitmap = bitmap;
+    int rank = 0;
+    for (int w = 0; w < RowBitmap::kWords; ++w) {
+      if (w % kWordsPerBlock == 0) {
+        dense_->ranks[w / kWordsPerBlock] = static_cast<uint16_t>(rank);
+      }
+      rank += std::popcount(bitmap.words[w]);
+    }
+    return;
+  }
+  list_.reserve(size_);
+  for (int w = 0; w < RowBitmap::kWords; ++w) {
+    for (uint64_t word = bitmap.words[w]; word != 0; word &= word - 1) {
+      list_.push_back(static_cast<uint16_t>(w * 64 + std::countr_zero(word)));
+    }
+  }
+}
+
+int RowSet::RowAt(int rank) const {
+  MUSTER_DCHECK(0 <= rank && rank < size_);
+  if (dense_ == nullptr) return list_[rank];
+  // The last block that begins at or below `rank`.  Empty blocks share their
+  // number with the block behind them, and upper_bound passes them.
+  const auto& ranks = dense_->ranks;
+  const auto next = std::upper_bound(ranks.begin(), ranks.end(), rank);
+  const int block = static_cast<int>(next - ranks.begin()) - 1;
+  int left = rank - ranks[block];
+  for (int w = block * kWordsPerBlock;; ++w) {
+    uint64_t word = dense_->bitmap.words[w];
+    const int in_word = std::popcount(word);
+    if (left >= in_word) {
+      left -= in_word;
+      continue;
+    }
+    while (left-- > 0) word &= word - 1;
+    return w * 64 + std::countr_zero(word);
+  }
+}
+
+int RowSet::RankOf(int row) const {
+  MUSTER_DCHECK(0 <= row && row < kShardRowsMax);
+  if (dense_ == nullptr) {
+    const auto at = std::lower_bound(list_.begin(), list_.end(), row);
+    if (at == list_.end() || *at != row) return -1;
+    return static_cast<int>(at - list_.begin());
+  }
+  const RowBitmap& bitmap = dense_->bitmap;
+  if (!bitmap.Test(row)) return -1;
+  const int word = row >> 6;
+  int rank = dense_->ranks[word / kWordsPerBlock];
+  for (int w = word - word % kWordsPerBlock; w < word; ++w) {
+    rank += std::popcount(bitmap.words[w]);
+  }
+  const uint64_t below = (uint64_t{1} << (row & 63)) - 1;
+  return rank + std::popcount(bitmap.words[word] & below);
+}
+
+RowBitmap RowSet::ToBitmap() const {
+  if (dense_ != nullptr) return dense_->bitmap;
+  RowBitmap bitmap;
+  for (uint16_t row : list_) bitmap.Set(row);
+  return bitmap;
+}
+
+size_t RowSet::MemoryUsage() const {
+  return list_.capacity() * sizeof(uint16_t) +
+         (dense_ != nullptr ? sizeof(Dense) : 0);
+}
+
+}  // namespace muster
