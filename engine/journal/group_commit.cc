@@ -1,0 +1,126 @@
+#include "engine/journal/group_commit.h"
+
+#include <utility>
+
+#include "absl/synchronization/notification.h"
+
+namespace muster {
+
+absl::StatusOr<std::unique_ptr<GroupCommit>> GroupCommit::Create(
+    Journal* journal) {
+  std::unique_ptr<GroupCommit> commit(new GroupCommit(journal));
+  for (int i = 0; i < journal->partition_count(); ++i) {
+    absl::StatusOr<Journal::Ownership> owned = journal->Acquire(i);
+    if (!owned.ok()) return owned.status();
+    auto partition = std::make_unique<Partition>();
+    partition->epoch = owned->epoch;
+    {
+      absl::MutexLock lock(&partition->mutex);
+      partition->next_sequence = owned->next_sequence;
+    }
+    commit->partitions_.push_back(std::move(partition));
+  }
+  return commit;
+}
+
+void GroupCommit::Add(int partition,
+                      absl::FunctionRef<void(std::string*)> write,
+                      Durable durable) {
+  Partition& p = *partitions_[partition];
+  absl::MutexLock lock(&p.mutex);
+  write(&p.buffer);
+  if (durable) p.waiting.push_back(std::move(durable));
+}
+
+void GroupCommit::Flush(int partition) {
+  Partition& p = *partitions_[partition];
+  {
+    absl::MutexLock lock(&p.mutex);
+    if (p.in_flight || (p.buffer.empty() && p.waiting.empty())) return;
+    p.in_flight = true;
+  }
+  Pump(partition);
+}
+
+void GroupCommit::Pump(int partition) {
+  Partition& p = *partitions_[partition];
+  do {
+    std::string chunk;
+    uint64_t sequence;
+    {
+      absl::MutexLock lock(&p.mutex);
+      chunk.swap(p.buffer);
+      p.committing.swap(p.waiting);
+      sequence = p.next_sequence;
+    }
+    if (chunk.empty()) {
+      // Somebody waits for records that are durable already.
+      p.status = absl::OkStatus();
+      continue;
+    }
+    bytes_.fetch_add(static_cast<int64_t>(chunk.size()),
+                     std::memory_order_relaxed);
+    p.appended = true;
+    p.met.store(false, std::memory_order_relaxed);
+    journal_->Append(partition, p.epoch, sequence, std::move(chunk),
+                     [this, partition](absl::Status status) {
+                       Partition& answered = *partitions_[partition];
+                       answered.status = std::move(status);
+                       // (1) Acquire-release: pairs with (2); the loser sees
+                       // what the winner wrote before, `status` above all.
+                       if (!answered.met.exchange(
+                               true, std::memory_order_acq_rel)) {
+                         return;  // Append() has not returned: it goes on.
+                       }
+                       if (Finish(answered)) Pump(partition);
+                     });
+    // (2) Acquire-release: pairs with (1).
+    if (!p.met.exchange(true, std::memory_order_acq_rel)) return;
+  } while (Finish(p));
+}
+
+bool GroupCommit::Finish(Partition& p) {
+  if (p.appended && p.status.ok()) {
+    absl::MutexLock lock(&p.mutex);
+    ++p.next_sequence;
+  }
+  p.appended = false;
+  for (Durable& durable : p.committing) std::move(durable)(p.status);
+  p.committing.clear();
+  absl::MutexLock lock(&p.mutex);
+  if (!p.buffer.empty() || !p.waiting.empty()) return true;
+  p.in_flight = false;
+  return false;
+}
+
+absl::Status GroupCommit::AddAndWait(
+    int partition, absl::FunctionRef<void(std::string*)> write) {
+  absl::Notification done;
+  absl::Status result;
+  Add(partition, write, [&](const absl::Status& status) {
+    result = status;
+    done.Notify();
+  });
+  Flush(partition);
+  done.WaitForNotification();
+  return result;
+}
+
+absl::Status GroupCommit::Sync(int partition) {
+  return AddAndWait(partition, [](std::string*) {});
+}
+
+void GroupCommit::Drain() {
+  for (int i = 0; i < partition_count(); ++i) {
+    Flush(i);
+    Partition& p = *partitions_[i];
+    absl::MutexLock lock(&p.mutex);
+    p.mutex.Await(absl::Condition(
+        +[](Partition* q) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+          return !q->in_flight;
+        },
+        &p));
+  }
+}
+
+}  // namespace muster

@@ -1,0 +1,105 @@
+// GroupCommit: many small records, one append at a time per partition.
+//
+// Records go into the partition's buffer; Flush() hands the buffer to the journal
+// as one chunk.  While that is under way further records gather, and leave as
+// the next chunk the moment it is done: the slower the disk, the larger the
+// groups, without a timer.
+//
+// Nothing is promised to anybody before it is durable: what waits for a record is
+// a callback beside it, and a partition's callbacks run one after the other in the
+// order in which the records were added.  Notifications to devices rely on that
+// order.
+#ifndef ENGINE_JOURNAL_GROUP_COMMIT_H_
+#define ENGINE_JOURNAL_GROUP_COMMIT_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/journal/journal.h"
+
+namespace muster {
+
+// Thread-safe.
+class GroupCommit {
+ public:
+  using Durable = absl::AnyInvocable<void(const absl::Status&) &&>;
+
+  // Acquires every partition of `*journal`, which must outlive this object.
+  static absl::StatusOr<std::unique_ptr<GroupCommit>> Create(Journal* journal);
+
+  // Appends under way must have been answered (Drain()).
+  ~GroupCommit() = default;
+
+  int partition_count() const { return static_cast<int>(partitions_.size()); }
+
+  // Lets `write` append records to the partition's buffer, and remembers
+  // `durable` (may be null), which is called once after the records are durable
+  // or with the error that the journal answered.  Takes the partition's mutex
+  // for the time of `write`, calls nothing else: may be called with a shard's
+  // lock held.  The records stay in memory until Flush().
+  void Add(int partition, absl::FunctionRef<void(std::string*)> write,
+           Durable durable = nullptr);
+
+  // Starts an append of what has been added, unless one is under way, which will
+  // take it along when it is done.  Callbacks run on whatever thread the journal
+  // answers on, perhaps this one: no lock may be held here.
+  void Flush(int partition);
+
+  // Adds, flushes, and waits until durable.  Not from inside a Durable.
+  absl::Status AddAndWait(int partition,
+                          absl::FunctionRef<void(std::string*)> write);
+
+  // Waits until everything added so far is durable.
+  absl::Status Sync(int partition);
+
+  // Flushes everything and waits until no append is under way.
+  void Drain();
+
+  // Bytes handed to the journal so far.
+  int64_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
+
+ private:
+  struct Partition {
+    absl::Mutex mutex;
+    uint64_t epoch = 0;  // Constant after Create().
+    uint64_t next_sequence ABSL_GUARDED_BY(mutex) = 1;
+    bool in_flight ABSL_GUARDED_BY(mutex) = false;
+    std::string buffer ABSL_GUARDED_BY(mutex);
+    std::vector<Durable> waiting ABSL_GUARDED_BY(mutex);
+    // Of the append under way; touched only by whoever drives it (Pump()).
+    std::vector<Durable> committing;
+    absl::Status status;
+    bool appended = false;  // The journal was asked.
+    // Set by the first of two: the journal's answer, and Append()'s return.  The
+    // second of them goes on with the next chunk, so that a journal that answers
+    // at once is driven by a loop and not by recursion.
+    std::atomic<bool> met{false};
+  };
+
+  explicit GroupCommit(Journal* journal) : journal_(journal) {}
+
+  // Appends until the buffer is empty or the journal answers later.  One thread
+  // at a time per partition: the one that set in_flight, or that the journal
+  // answers on.
+  void Pump(int partition);
+  // Runs the callbacks of the append that has been answered; true if there is
+  // more to append.
+  bool Finish(Partition& p);
+
+  Journal* const journal_;
+  std::vector<std::unique_ptr<Partition>> partitions_;
+  std::atomic<int64_t> bytes_{0};
+};
+
+}  // namespace muster
+
+#endif  // ENGINE_JOURNAL_GROUP_COMMIT_H_
