@@ -1,6 +1,8 @@
 // Options and suppressions of the sanitizers. In the binary, not in a file: a
 // test then needs no environment, whether Bazel or a debugger starts it.
 
+// NOLINTBEGIN(bugprone-reserved-identifier): the names are the sanitizers'.
+
 extern "C" {
 
 const char* __asan_default_options();
@@ -33,3 +35,5 @@ __ubsan_default_options() {
 }
 
 }  // extern "C"
+
+// NOLINTEND(bugprone-reserved-identifier)
