@@ -38,8 +38,6 @@ class ExactSum {
 
   // REQUIRES: finite.
   void Add(double value);
-  // Without rounding beyond 2^53.
-  void AddInt(int64_t value) { whole_ += value; }
   void Merge(const ExactSum& other);
 
   // The sum rounded once, to nearest, ties to even; infinite beyond doubles.

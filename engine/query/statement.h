@@ -24,6 +24,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "engine/model/json.h"
 #include "engine/query/ast.h"
 #include "engine/query/condition.h"
 #include "engine/query/document.h"
@@ -122,14 +123,14 @@ class Aggregator {
   std::vector<std::string> Rows() const;
 
  private:
-  // A group's value.  The order of the variant's kinds is the order of rows.
+  // A group's value; kUndefined for the group "missing".
   struct GroupKey {
     JsonKind kind = JsonKind::kUndefined;
     double number = 0;  // 0 or 1 for a boolean.
     std::string text;
 
     // By kind, then value; strings by code point.
-    friend bool operator<(const GroupKey& a, const GroupKey& b);
+    bool operator<(const GroupKey& other) const;
   };
   struct Cell {
     int64_t count = 0;  // Of rows for COUNT, of numbers for the others.
@@ -141,6 +142,12 @@ class Aggregator {
 
   // The group `key`, made if it is new; nullptr beyond the limits.
   Group* FindOrAdd(GroupKey key);
+  absl::Status TooManyGroups() const;
+
+  static void WriteCell(AggregateFunction function, absl::string_view name,
+                        const Cell& cell, JsonWriter* writer);
+  static void WriteGroupKey(const GroupKey& key, absl::string_view name,
+                            JsonWriter* writer);
 
   Statement statement_;
   std::map<GroupKey, Group> groups_;

@@ -6,6 +6,7 @@
 #ifndef ENGINE_QUERY_VALUE_H_
 #define ENGINE_QUERY_VALUE_H_
 
+#include <cstddef>
 #include <forward_list>
 #include <string>
 #include <utility>
@@ -45,7 +46,7 @@ class Scratch {
 
 class Value {
  public:
-  Value() = default;  // Undefined.
+  Value() : number_(0) {}  // Undefined.
   static Value Null() { return Value(JsonKind::kNull); }
   static Value Bool(bool value);
   static Value Number(double value);
@@ -81,13 +82,13 @@ class Value {
   std::string DebugString() const;
 
  private:
-  explicit Value(JsonKind kind) : kind_(kind) {}
+  explicit Value(JsonKind kind) : kind_(kind), number_(0) {}
 
   JsonKind kind_ = JsonKind::kUndefined;
   bool bool_ = false;
   size_t size_ = 0;  // Of a string.
   union {
-    double number_ = 0;
+    double number_;
     const char* data_;
     JsonView json_;
   };
