@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "engine/model/instant.h"
 
@@ -30,9 +31,10 @@ std::string Quote(absl::string_view text) {
   size_t size = text.size();
   if (size > kShown) {
     size = kShown;
-    while (size > 0 && (text[size] & 0xC0) == 0x80) --size;  // Whole characters.
+    while (size > 0 && (text[size] & 0xC0) == 0x80)
+      --size;  // Whole characters.
   }
-  return absl::StrCat("\"", text.substr(0, size),
+  return absl::StrCat("\"", absl::Utf8SafeCHexEscape(text.substr(0, size)),
                       size < text.size() ? "..." : "", "\"");
 }
 
@@ -100,8 +102,8 @@ absl::Status CheckChars(JsonView value, CharRules rules, std::string* path) {
   if (value.is_string() && rules.strings) {
     const size_t bad = FindBadNameChar(value.string_value());
     if (bad != absl::string_view::npos) {
-      return BadChar(absl::StrCat("the value of ", *path),
-                     value.string_value(), bad);
+      return BadChar(absl::StrCat("the value of ", *path), value.string_value(),
+                     bad);
     }
   }
   for (const JsonView::Member& member : value.members()) {
@@ -136,10 +138,9 @@ absl::StatusOr<Json> ParseBody(absl::string_view body) {
   absl::StatusOr<Json> root = ParseJson(body);
   if (!root.ok()) return root;
   if (!root->view().is_object()) {
-    return MakeError(
-        ErrorCode::kIotHubFormatError,
-        absl::StrCat("the body must be a JSON object; got ",
-                     JsonKindName(root->view().kind())));
+    return MakeError(ErrorCode::kIotHubFormatError,
+                     absl::StrCat("the body must be a JSON object; got ",
+                                  JsonKindName(root->view().kind())));
   }
   return root;
 }
@@ -201,7 +202,8 @@ absl::StatusOr<std::string> ParseCondition(JsonView root) {
   const JsonView member = FindPresent(root, "queryCondition");
   if (member.is_undefined()) return Missing("queryCondition");
   if (!member.is_string()) {
-    return Invalid(absl::StrCat("queryCondition must be a string", Got(member)));
+    return Invalid(
+        absl::StrCat("queryCondition must be a string", Got(member)));
   }
   if (absl::Status s = CheckCondition(member.string_value()); !s.ok()) return s;
   return std::string(member.string_value());
@@ -219,8 +221,8 @@ absl::StatusOr<JsonView> FindAction(JsonView root, JobType type) {
   const JsonView action = FindPresent(root, ActionMember(type));
   if (action.is_undefined()) return Missing(ActionMember(type));
   if (!action.is_object()) {
-    return Invalid(absl::StrCat(ActionMember(type), " must be an object",
-                                Got(action)));
+    return Invalid(
+        absl::StrCat(ActionMember(type), " must be an object", Got(action)));
   }
   if (!FindPresent(root, ActionMember(other)).is_undefined()) {
     return Invalid(absl::StrCat(ActionMember(other),
@@ -307,10 +309,10 @@ absl::Status CheckMethodName(absl::string_view name) {
 // What counts is the text that will travel, white space in it included.
 absl::Status CheckPayloadSize(absl::string_view text) {
   if (text.size() > kMethodPayloadSizeMax) {
-    return MakeError(ErrorCode::kMessageTooLarge,
-                     absl::StrCat("cloudToDeviceMethod.payload has ",
-                                  text.size(), " bytes; at most ",
-                                  kMethodPayloadSizeMax));
+    return MakeError(
+        ErrorCode::kMessageTooLarge,
+        absl::StrCat("cloudToDeviceMethod.payload has ", text.size(),
+                     " bytes; at most ", kMethodPayloadSizeMax));
   }
   return absl::OkStatus();
 }
@@ -389,10 +391,9 @@ absl::Status CheckMethod(const MethodAction& action,
   if (absl::Status s = CheckPayloadChars(payload->view(), options); !s.ok()) {
     return s;
   }
-  if (absl::Status s =
-          CheckTimeout("responseTimeoutInSeconds", kResponseTimeoutSecondsMin,
-                       kResponseTimeoutSecondsMax,
-                       action.response_timeout_seconds);
+  if (absl::Status s = CheckTimeout(
+          "responseTimeoutInSeconds", kResponseTimeoutSecondsMin,
+          kResponseTimeoutSecondsMax, action.response_timeout_seconds);
       !s.ok()) {
     return s;
   }
@@ -400,8 +401,8 @@ absl::Status CheckMethod(const MethodAction& action,
                       action.connect_timeout_seconds);
 }
 
-// Rows 8 and 9 for a twin job.  ParseTwinPatch() looks at the etag last, so what
-// the option adds to row 8 goes before it.
+// Rows 8 and 9 for a twin job.  ParseTwinPatch() looks at the etag last, so
+// what the option adds to row 8 goes before it.
 absl::StatusOr<TwinUpdateAction> ParseTwinUpdate(
     JsonView update, const JobParseOptions& options) {
   if (options.strict_job_value_charset) {
@@ -412,8 +413,8 @@ absl::StatusOr<TwinUpdateAction> ParseTwinUpdate(
       return s;
     }
     path = "updateTwin.properties.desired";
-    if (absl::Status s = CheckChars(update.Find("properties").Find("desired"),
-                                    rules, &path);
+    if (absl::Status s =
+            CheckChars(update.Find("properties").Find("desired"), rules, &path);
         !s.ok()) {
       return s;
     }
@@ -428,14 +429,10 @@ absl::StatusOr<TwinUpdateAction> ParseTwinUpdate(
 // A patch built in C++ is written down as updateTwin would be and read again.
 absl::Status CheckTwinUpdate(const TwinUpdateAction& action,
                              const JobParseOptions& options) {
-  for (const Json* part : {&action.patch.tags, &action.patch.desired}) {
-    for (const JsonView::Member& member : part->view().members()) {
-      if (!member.key.empty() && member.key.front() == '$') {
-        return Invalid(absl::StrCat("the patch has the member ",
-                                    Quote(member.key),
-                                    "; versions go into desired_version"));
-      }
-    }
+  if (action.patch.desired_version.has_value()) {
+    return Invalid(
+        "updateTwin: a job updates twins whatever their version; leave "
+        "desired_version empty");
   }
   std::string document;
   JsonBuilder b(&document);
@@ -467,7 +464,7 @@ void WriteMethod(const MethodAction& action, JsonWriter& w) {
   w.EndObject();
 }
 
-// The patch as it was sent, `$version` included, and without `reported`.
+// The patch as it was sent, but for `reported`, which was ignored.
 // deviceId: null is what the live service prints (contract 1.5, 1.6); the
 // clients that wire-facts 4.2 was read from take it for absent.
 void WriteTwinUpdate(const TwinUpdateAction& action, JsonWriter& w) {
@@ -476,18 +473,9 @@ void WriteTwinUpdate(const TwinUpdateAction& action, JsonWriter& w) {
   w.Key("deviceId").Null();
   w.Key("etag").String("*");
   if (!patch.tags.is_undefined()) w.Key("tags").Value(patch.tags.view());
-  const JsonView desired = patch.desired.view();
-  if (!desired.is_undefined() || patch.desired_version.has_value()) {
-    w.Key("properties").BeginObject().Key("desired");
-    if (patch.desired_version.has_value()) {
-      w.BeginObject().Key("$version").Int(*patch.desired_version);
-      for (const JsonView::Member& member : desired.members()) {
-        w.Key(member.key).Value(member.value);
-      }
-      w.EndObject();
-    } else {
-      w.Value(desired);
-    }
+  if (!patch.desired.is_undefined()) {
+    w.Key("properties").BeginObject();
+    w.Key("desired").Value(patch.desired.view());
     w.EndObject();
   }
   w.EndObject();
@@ -587,9 +575,9 @@ absl::Status ValidateJobRequest(const JobRequest& request,
     if (absl::Status s = CheckStartTime(*request.start_time); !s.ok()) return s;
   }
   if (request.max_execution_time_seconds < 1) {
-    return Invalid(absl::StrCat(
-        "max_execution_time_seconds must be at least 1; got ",
-        request.max_execution_time_seconds));
+    return Invalid(
+        absl::StrCat("max_execution_time_seconds must be at least 1; got ",
+                     request.max_execution_time_seconds));
   }
 
   return method != nullptr ? CheckMethod(*method, options)

@@ -65,10 +65,10 @@ struct JobParseOptions {
 // only checked for presence and type here; its syntax is engine/query's.
 // If `path_job_id` is empty the body's jobId is taken, and must be there.
 //
-//   MessageTooLarge    row 4: body over kJobBodySizeMax; row 8: payload text over
-//                      kMethodPayloadSizeMax, white space in it included, or a
-//                      section of the patch over its limit
-//   IotHubFormatError  row 4: not UTF-8, not JSON, not an object, a member twice
+//   MessageTooLarge    row 4: body over kJobBodySizeMax; row 8: payload text
+//                      over kMethodPayloadSizeMax, white space in it included,
+//                      or a section of the patch over its limit
+//   IotHubFormatError  row 4: no UTF-8, no JSON, no object, a member twice
 //   GenericBadRequest  row 6: `type` is none of the two, whatever else it is
 //   ArgumentNull       row 6: a required member is absent or null
 //   ArgumentInvalid    rows 5 to 8: everything else
@@ -82,10 +82,10 @@ absl::StatusOr<JobRequest> ParseJobRequest(absl::string_view path_job_id,
                                            absl::string_view body,
                                            const JobParseOptions& options = {});
 
-// The same checks for a request built in C++: rows 5 to 9, with the same errors.
-// What a request cannot leave out it must fill in: a payload that is no JSON
-// text, an execution time of 0, or `$` members in the patch are ArgumentInvalid.
-// REQUIRES: the texts are UTF-8.
+// The same checks for a request built in C++, with the same errors: rows 5 to 9.
+// There is no default to fall back to here: a payload that is no JSON text or
+// an execution time of 0 is ArgumentInvalid.  So is patch.desired_version,
+// because a job's update is forced.  REQUIRES: the texts are UTF-8.
 absl::Status ValidateJobRequest(const JobRequest& request,
                                 const JobParseOptions& options = {});
 
@@ -122,10 +122,10 @@ struct JobInfo {
   }
 };
 
-// The JobResponse of contract 1.6, as GET shows it: compact, with the members in
-// the order of contract 1.12.  What is unset is left out; `failureReason` is
-// there exactly in status failed.  `updateTwin` echoes the patch as it was sent
-// behind `"deviceId":null,"etag":"*"`, without `reported`.  Appends to `*out`.
+// The JobResponse of contract 1.6, as GET shows it: compact, its members in the
+// order of contract 1.12.  What is unset is left out; `failureReason` is there
+// exactly in status failed.  `updateTwin` echoes the patch as it was sent behind
+// `"deviceId":null,"etag":"*"`, without `reported`.  Appends to `*out`.
 // REQUIRES: the times are within the years 0001 to 9999.
 void AppendJobJson(const JobInfo& job, std::string* out);
 

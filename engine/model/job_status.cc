@@ -36,16 +36,11 @@ constexpr Spelling<JobType> kDeadJobTypes[] = {
 };
 
 constexpr Spelling<JobStatus> kJobStatuses[] = {
-    {"queued", JobStatus::kQueued},
-    {"enqueued", JobStatus::kQueued},
-    {"pending", JobStatus::kQueued},
-    {"scheduled", JobStatus::kScheduled},
-    {"running", JobStatus::kRunning},
-    {"completed", JobStatus::kCompleted},
-    {"finished", JobStatus::kCompleted},
-    {"failed", JobStatus::kFailed},
-    {"cancelled", JobStatus::kCancelled},
-    {"canceled", JobStatus::kCancelled},
+    {"queued", JobStatus::kQueued},       {"enqueued", JobStatus::kQueued},
+    {"pending", JobStatus::kQueued},      {"scheduled", JobStatus::kScheduled},
+    {"running", JobStatus::kRunning},     {"completed", JobStatus::kCompleted},
+    {"finished", JobStatus::kCompleted},  {"failed", JobStatus::kFailed},
+    {"cancelled", JobStatus::kCancelled}, {"canceled", JobStatus::kCancelled},
 };
 
 // `scheduled` of a record is folded into pending (contract 3.2).
@@ -109,11 +104,10 @@ absl::string_view ExecutionStatusName(ExecutionStatus status) {
 
 absl::StatusOr<JobType> ParseJobType(absl::string_view name) {
   if (const auto* dead = Find<JobType>(kDeadJobTypes, name)) {
-    return MakeError(
-        ErrorCode::kArgumentInvalid,
-        absl::StrCat("job type \"", name,
-                     "\" is a name from older documents; write \"",
-                     JobTypeName(dead->value), "\""));
+    return MakeError(ErrorCode::kArgumentInvalid,
+                     absl::StrCat("job type \"", name,
+                                  "\" is a name from older documents; write \"",
+                                  JobTypeName(dead->value), "\""));
   }
   return Parse<JobType>("job type", kJobTypes, name);
 }
