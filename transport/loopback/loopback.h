@@ -1,9 +1,10 @@
 // LoopbackTransport: a fleet of simulated devices in process, behind the
 // Transport port: for tests, demonstrations and benchmarks.
 //
-// What a device does with a call is drawn from the seed, its id and the method's
-// name, so that two runs agree on every device.  Tests may script methods
-// instead, connect and disconnect devices by hand, and read what arrived.
+// What a device does with a call is drawn from the seed, its id and the
+// method's name, so that two runs agree on every device.  Tests may script
+// methods instead, connect and disconnect devices by hand, and read what
+// arrived.
 //
 //   auto fleet = LoopbackTransport::Create(options, &clock, &executor);
 //   (*fleet)->AddDevices({"thermo-041", "thermo-042"});
@@ -11,9 +12,9 @@
 //     return LoopbackReply{.status = 200, .payload = R"({"locked":true})"};
 //   });
 //
-// Time: outcomes with a delay, drops and reconnects fall on ticks of 1 ms and are
-// reported in batches from one callback per tick.  Outcomes without a delay are
-// reported from inside Send().
+// Time: outcomes with a delay, drops and reconnects fall on ticks of 1 ms and
+// are reported in batches from one callback per tick.  Outcomes without a delay
+// are reported from inside Send().
 //
 // Cost: with the default options, no handlers and no device disconnected, an
 // execution costs a few nanoseconds in Send() and nothing is allocated or
@@ -92,8 +93,8 @@ struct LoopbackNotificationRecord {
 // Thread-safe.
 class LoopbackTransport : public Transport {
  public:
-  // INVALID_ARGUMENT if an option is out of its range.  `*clock` and `*executor`
-  // outlive the transport.
+  // INVALID_ARGUMENT if an option is out of its range.  `*clock` and
+  // `*executor` outlive the transport.
   static absl::StatusOr<std::unique_ptr<LoopbackTransport>> Create(
       const LoopbackOptions& options, Clock* clock, Executor* executor);
 
@@ -130,8 +131,8 @@ class LoopbackTransport : public Transport {
   void SetConnected(absl::string_view device_id, bool connected);
 
   // From now on `handler` decides about calls of `method` to connected devices;
-  // "" stands for all methods that have no handler of their own.  A null handler
-  // takes the method's away.
+  // "" stands for all methods that have no handler of their own.  A null
+  // handler takes the method's away.
   void SetHandler(absl::string_view method, LoopbackHandler handler);
 
   // What was recorded so far, oldest first; empty without options.record_calls.

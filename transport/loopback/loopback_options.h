@@ -1,7 +1,7 @@
 // LoopbackOptions: what a simulated fleet does, as values.
 //
-// The defaults are a perfect fleet: every device is connected and answers status
-// 200 at once.  Each option spoils one thing.
+// The defaults are a perfect fleet: every device is connected and answers
+// status 200 at once.  Each option spoils one thing.
 #ifndef TRANSPORT_LOOPBACK_LOOPBACK_OPTIONS_H_
 #define TRANSPORT_LOOPBACK_LOOPBACK_OPTIONS_H_
 
@@ -27,8 +27,8 @@ struct LoopbackLatency {
 
   Distribution distribution = Distribution::kConstant;
   absl::Duration value = absl::ZeroDuration();
-  absl::Duration min = absl::ZeroDuration();  // kUniform, kLognormal.
-  absl::Duration max = absl::ZeroDuration();  // kUniform: >= min.
+  absl::Duration min = absl::ZeroDuration();     // kUniform, kLognormal.
+  absl::Duration max = absl::ZeroDuration();     // kUniform: >= min.
   absl::Duration median = absl::ZeroDuration();  // kLognormal: > min.
   absl::Duration p99 = absl::ZeroDuration();     // kLognormal: >= median.
 };
@@ -36,9 +36,9 @@ struct LoopbackLatency {
 // A share is in [0, 1], of devices or, where it says so, of pairs of a device
 // and a method: who belongs to it depends on the seed and these names alone.
 struct LoopbackOptions {
-  // Decides every draw.  Two transports with the same options do the same to the
-  // same devices, whatever the order of the calls; only the latency of a call
-  // depends on its attempt key too.
+  // Decides every draw.  Two transports with the same options do the same to
+  // the same devices, whatever the order of the calls; only the latency of a
+  // call depends on its attempt key too.
   uint64_t seed = 1;
 
   LoopbackLatency latency;
@@ -92,7 +92,8 @@ struct LoopbackOptions {
 // INVALID_ARGUMENT, naming the field, its value and its range.
 absl::Status ValidateLoopbackOptions(const LoopbackOptions& options);
 
-// Reads options from a JSON object.  Members are named as the fields above, with
+// Reads options from a JSON object.  Members are named as the fields above,
+// with
 // "_ms" (milliseconds, fractions allowed) behind those that are durations; what
 // is left out keeps its default.  `latency` is an object with `distribution`
 // ("constant", "uniform" or "lognormal") and the durations of that one;
