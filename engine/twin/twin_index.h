@@ -1,28 +1,41 @@
 // TwinIndex: all device twins, in shards.
 //
-// A device's partition follows from a hash of its id and never changes; within
-// the partition it lives in one row of one shard until it is erased.  Shards are
-// added as the fleet grows and never go away.
+// A device's partition follows from a hash of its id (device_hash.h) and never
+// changes; within the partition it lives in one row of one shard until it is
+// erased.  Shards are added as the fleet grows and never go away.
 //
-// Thread-safe.  Writes lock the partition's id table and then one shard; reads
-// of one twin the same; Query() one shard after the other.  Instants are passed
-// in: the index reads no clock.
+// Thread-safe.  Writes look the device up in the partition's id table and then
+// lock one shard; reads of one twin the same; Query() locks one shard after the
+// other.  Adding and erasing hold both locks, in that order.  Instants are
+// passed in: the index reads no clock.
+//
+// Memory, in bytes per twin: 64 for the row, about 14 in the id table, and the
+// packed twin, which is somewhat less than its JSON text.
 #ifndef ENGINE_TWIN_TWIN_INDEX_H_
 #define ENGINE_TWIN_TWIN_INDEX_H_
 
+#include <array>
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "engine/model/json.h"
 #include "engine/model/twin_patch.h"
+#include "engine/query/condition.h"
 #include "engine/query/statement.h"
+#include "engine/twin/packed_twin.h"
 #include "engine/twin/shard.h"
 
 namespace muster {
@@ -30,27 +43,32 @@ namespace muster {
 // A write, as its observer sees it.  Valid during the call only.
 struct TwinChange {
   enum class Kind : uint8_t {
-    kUpserted,   // `document` is the whole twin as given.
-    kPatched,    // `patch`: tags and desired merged (or replaced: kReplaced).
+    kUpserted,      // `document` is the whole twin as it stands now.
+    kPatched,       // `patch`: tags and desired merged (or replaced: kReplaced).
     kReplaced,
-    kReported,   // `patch`: reported merged.
+    kReported,      // `patch`: reported merged.
     kErased,
     kConnected,     // The connection came ...
     kDisconnected,  // ... or went.
+    kEnabled,       // status became enabled ...
+    kDisabled,      // ... or disabled.
   };
-  Kind kind;
+  Kind kind = Kind::kUpserted;
   int partition = 0;
   int shard = 0;
   int row = 0;
   absl::string_view device_id;
+  // Without `$metadata`; versions and etag in it are the index's, so that
+  // another index makes the same twin of it.
   JsonView document;
   const TwinPatch* patch = nullptr;
-  TwinWrite after;
+  TwinWrite after;  // With kErased: as it was last.
   absl::Time time;
 };
 
 // Called for every write that took effect, with the shard's lock held, in the
-// order of the writes to that shard.  Must not call back into the index.
+// order of the writes to that shard.  Must not call back into the index.  Not
+// called for Shard::ApplyPatch(), whose caller, a job, journals on its own.
 class TwinObserver {
  public:
   virtual ~TwinObserver() = default;
@@ -62,7 +80,7 @@ struct TwinSnapshot {
   std::string device_id;
   std::string etag;  // Text, without quotes.
   TwinWrite state;
-  Json document;  // The whole twin: contract 6.1.
+  Json document;  // The whole twin: contract 6.1.  Text: AppendTwinJson().
 };
 
 struct TwinPage {
@@ -74,13 +92,18 @@ struct TwinPage {
 struct TwinLocation {
   int shard = 0;
   int row = 0;
+
+  friend bool operator==(const TwinLocation&, const TwinLocation&) = default;
 };
+
+// What a caller may ask of one page of TwinIndex::Query().
+inline constexpr int kTwinPageSizeMax = 1'000'000;
 
 class TwinIndex {
  public:
   struct Options {
     int partition_count = 16;                // In [1, 256].
-    int64_t twin_count_max = 100'000'000;    // Upsert() refuses beyond this.
+    int64_t twin_count_max = 100'000'000;    // In [1, 2^32].
     TwinObserver* observer = nullptr;        // Not owned; may be null.
   };
 
@@ -88,30 +111,39 @@ class TwinIndex {
   static absl::StatusOr<std::unique_ptr<TwinIndex>> Create(
       const Options& options);
 
+  ~TwinIndex();
+
   // Adds the twin, or puts it in the place of the one with its deviceId, whole:
   // roots, tags, desired, reported.  `document` is a twin as contract 6.1 has
   // it; only deviceId is required.  version, etag and `$version`s are taken
-  // from the document where they are there, `$metadata` is made anew.
+  // from the document where they are there (an etag in another hub's spelling
+  // counts as not there); else they are 1 in a new twin, and one more than they
+  // were in an old one.  So is connectionState, else Disconnected or as it was.
+  // `$metadata` is made anew: every node is of `now`.
   //   ArgumentNull/-Invalid, MessageTooLarge  naming the member
   //   RESOURCE_EXHAUSTED (ThrottlingException's family) at twin_count_max
   absl::StatusOr<TwinWrite> Upsert(JsonView document, absl::Time now);
 
   // Merges tags and desired.  `if_match`: "" or any spelling of contract 6.7.
+  // A patch with neither tags nor desired changes nothing.
   //   DeviceNotFound, PreconditionFailed, ArgumentInvalid, MessageTooLarge
   absl::StatusOr<TwinWrite> Patch(absl::string_view device_id,
                                   const TwinPatch& patch,
                                   absl::string_view if_match, absl::Time now);
-  // Puts the sections that `patch` has in the place of the stored ones.
+  // Puts the sections that `patch` has in the place of the stored ones.  Errors
+  // as Patch().
   absl::StatusOr<TwinWrite> Replace(absl::string_view device_id,
                                     const TwinPatch& patch,
                                     absl::string_view if_match, absl::Time now);
-  // Merges reported, as the device does.
+  // Merges reported, as the device does.  Sets lastActivityTime too.
+  //   DeviceNotFound, PreconditionFailed ($version), MessageTooLarge
   absl::StatusOr<TwinWrite> PatchReported(absl::string_view device_id,
                                           const TwinPatch& patch,
                                           absl::Time now);
   // DeviceNotFound.
   absl::Status Erase(absl::string_view device_id, absl::Time now);
-  // status enabled or disabled.  DeviceNotFound.
+  // status enabled or disabled, and statusUpdateTime; nothing if it is so
+  // already.  DeviceNotFound.
   absl::Status SetEnabled(absl::string_view device_id, bool enabled,
                           absl::Time now);
   // Sets connectionState and lastActivityTime.  nullopt if there is no such
@@ -123,22 +155,151 @@ class TwinIndex {
   absl::StatusOr<TwinSnapshot> Get(absl::string_view device_id) const;
   std::optional<TwinLocation> Find(absl::string_view device_id) const;
 
+  // Where the devices live outside of which no twin satisfies `condition`, by
+  // shard and row, if it names devices (Condition::Candidates()); nullopt if it
+  // does not bound them.  So a job for one device need not visit every shard.
+  // Whoever uses a location must look again under the shard's lock.
+  std::optional<std::vector<TwinLocation>> Candidates(
+      const Condition& condition) const;
+
   // Answers one page of a statement on `devices`, rows in ascending order of
-  // deviceId.  page_size in [1, 1'000'000]; a page may hold fewer rows than
-  // asked for although more follow.  `continuation`: empty, or the last page's.
-  //   ArgumentInvalid   a damaged or foreign continuation; a statement on
-  //                     another collection
+  // deviceId.  page_size in [1, kTwinPageSizeMax]; a page may hold fewer rows
+  // than asked for although more follow.  `continuation`: empty, or the last
+  // page's.
+  //
+  // Each page is a scan of its own: there is no state between two.  Devices
+  // that come behind the position are shown, others are not; each row satisfies
+  // the condition at the instant it was written out.  Takes memory for one page
+  // whatever the number of twins.  Rows of aggregates are made anew for each
+  // page, so that a page of them sees the fleet as it is then.
+  //   ArgumentInvalid   page_size out of range; a damaged or foreign
+  //                     continuation; a statement on another collection; too
+  //                     many groups (kQueryGroupsMax)
   absl::StatusOr<TwinPage> Query(const Statement& statement, int page_size,
                                  absl::string_view continuation) const;
 
-  int64_t size() const;
+  // Twins.
+  int64_t size() const { return size_.load(std::memory_order_relaxed); }
 
+  int partition_count() const { return options_.partition_count; }
   // Shards so far; they only grow.  shard(i) is valid as long as the index.
-  int shard_count() const;
+  int shard_count() const {
+    // (1) Acquire: synchronizes-with (2), which published those shards.
+    return shard_count_.load(std::memory_order_acquire);
+  }
+  // REQUIRES: 0 <= index < shard_count().
   Shard& shard(int index) const;
 
-  // Heap bytes, about.
+  // Heap bytes, about.  Locks one shard after the other.
   int64_t MemoryUsage() const;
+
+ private:
+  friend class JsonLinesLoader;
+  struct Partition;
+
+  // A device in an id table: half of its hash, and where it is.  The id stands
+  // in its row only; the hash finds it nearly always at the first look, and
+  // lets the table grow without looking at any.
+  struct IdEntry {
+    uint32_t hash;
+    uint32_t place;  // Shard of the partition, and row.
+  };
+  struct IdKey {
+    uint32_t hash;
+    absl::string_view id;
+  };
+  struct IdHash {
+    using is_transparent = void;
+    static size_t Mix(uint32_t hash) {
+      const uint64_t mixed = hash * uint64_t{0x9e3779b97f4a7c15};
+      return static_cast<size_t>(mixed ^ (mixed >> 32));
+    }
+    size_t operator()(const IdEntry& entry) const { return Mix(entry.hash); }
+    size_t operator()(const IdKey& key) const { return Mix(key.hash); }
+  };
+  struct IdEqual {
+    using is_transparent = void;
+    const Partition* partition;
+    bool operator()(const IdEntry& a, const IdEntry& b) const {
+      return a.place == b.place;
+    }
+    bool operator()(const IdEntry& entry, const IdKey& key) const;
+    bool operator()(const IdKey& key, const IdEntry& entry) const {
+      return (*this)(entry, key);
+    }
+  };
+
+  static constexpr int kRowBits = 14;
+  static_assert(1 << kRowBits == kShardRowsMax);
+
+  struct Partition {
+    Partition() : ids(0, IdHash(), IdEqual{this}) {}
+
+    // The shard and row behind an IdEntry::place.
+    Shard& ShardOf(uint32_t place) const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
+      return *shards[place >> kRowBits];
+    }
+    static int RowOf(uint32_t place) { return place & (kShardRowsMax - 1); }
+    // nullptr if there is no such device.
+    const IdEntry* Find(uint64_t hash, absl::string_view id) const
+        ABSL_SHARED_LOCKS_REQUIRED(mutex);
+
+    // Comes before the mutex of any shard.
+    mutable absl::Mutex mutex;
+    absl::flat_hash_set<IdEntry, IdHash, IdEqual> ids ABSL_GUARDED_BY(mutex);
+    std::vector<Shard*> shards ABSL_GUARDED_BY(mutex);
+    // Numbers in `shards` of those that have room.
+    std::vector<uint32_t> with_room ABSL_GUARDED_BY(mutex);
+  };
+
+  // Shards are found without a lock: a table of tables that never move.
+  static constexpr int kShardsPerBlock = 1024;
+  static constexpr int kShardBlocksMax = 1024;
+  using ShardBlock = std::array<std::atomic<Shard*>, kShardsPerBlock>;
+
+  explicit TwinIndex(const Options& options);
+
+  Partition& PartitionOf(uint64_t hash) const;
+  Shard* AddShard(int partition) ABSL_LOCKS_EXCLUDED(shards_mutex_);
+
+  // Calls fn(shard, row) with the shard's lock held (for writing, or for
+  // reading with Lock = absl::ReaderMutexLock); `none` if there is no such
+  // device.
+  template <typename Lock, typename Result, typename Function>
+  Result WithRow(absl::string_view device_id, Result none, Function fn) const;
+
+  // Adds or overwrites one twin.  A new one has to be counted in size_ before.
+  TwinWrite Put(Partition& partition, uint64_t hash, PreparedTwin twin,
+                absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(partition.mutex);
+  // Counts `count` more twins.  RESOURCE_EXHAUSTED at twin_count_max.
+  absl::Status Reserve(int64_t count);
+
+  void Notify(TwinChange::Kind kind, const Shard& shard, int row,
+              const TwinPatch* patch, const TwinWrite& after,
+              absl::Time now) const ABSL_SHARED_LOCKS_REQUIRED(shard.mutex);
+
+  absl::StatusOr<TwinWrite> Change(absl::string_view device_id,
+                                   const TwinPatch& patch,
+                                   absl::string_view if_match, bool replace,
+                                   absl::Time now);
+
+  absl::Status QueryRows(const Statement& statement, int page_size,
+                         absl::string_view continuation, TwinPage* page) const;
+  absl::Status QueryAggregates(const Statement& statement, int page_size,
+                               absl::string_view continuation,
+                               TwinPage* page) const;
+
+  // Constant after construction.
+  const Options options_;
+  const std::unique_ptr<Partition[]> partitions_;
+
+  // Counts what Put() is about to add, too.
+  std::atomic<int64_t> size_{0};
+
+  // Guards adding shards; readers use the atomics.
+  absl::Mutex shards_mutex_;
+  std::array<std::atomic<ShardBlock*>, kShardBlocksMax> shard_blocks_{};
+  std::atomic<int> shard_count_{0};
 };
 
 }  // namespace muster

@@ -1,0 +1,377 @@
+#include "engine/twin/twin_index.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/model/check.h"
+#include "engine/model/error.h"
+#include "engine/twin/device_hash.h"
+#include "engine/twin/etag.h"
+
+namespace muster {
+namespace {
+
+absl::Status NoSuchDevice(absl::string_view device_id) {
+  return MakeError(ErrorCode::kDeviceNotFound,
+                   absl::StrCat("there is no device \"", device_id, "\""));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<TwinIndex>> TwinIndex::Create(
+    const Options& options) {
+  if (options.partition_count < 1 || options.partition_count > 256) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("partition_count must be in [1, 256]; got ",
+                     options.partition_count));
+  }
+  if (options.twin_count_max < 1 ||
+      options.twin_count_max > int64_t{1} << 32) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("twin_count_max must be in [1, 4294967296]; got ",
+                     options.twin_count_max));
+  }
+  return std::unique_ptr<TwinIndex>(new TwinIndex(options));
+}
+
+TwinIndex::TwinIndex(const Options& options)
+    : options_(options),
+      partitions_(std::make_unique<Partition[]>(options.partition_count)) {}
+
+TwinIndex::~TwinIndex() {
+  const int count = shard_count();
+  for (int i = 0; i < count; ++i) delete &shard(i);
+  for (const std::atomic<ShardBlock*>& block : shard_blocks_) {
+    delete block.load(std::memory_order_relaxed);
+  }
+}
+
+// --------------------------------------------------------------- id tables
+
+bool TwinIndex::IdEqual::operator()(const IdEntry& entry,
+                                    const IdKey& key) const {
+  if (entry.hash != key.hash) return false;
+  partition->mutex.AssertReaderHeld();
+  return partition->ShardOf(entry.place)
+             .IdForTable(Partition::RowOf(entry.place)) == key.id;
+}
+
+const TwinIndex::IdEntry* TwinIndex::Partition::Find(
+    uint64_t hash, absl::string_view id) const {
+  const auto it = ids.find(IdKey{static_cast<uint32_t>(hash), id});
+  return it == ids.end() ? nullptr : &*it;
+}
+
+TwinIndex::Partition& TwinIndex::PartitionOf(uint64_t hash) const {
+  return partitions_[PartitionOfHash(hash, options_.partition_count)];
+}
+
+template <typename Lock, typename Result, typename Function>
+Result TwinIndex::WithRow(absl::string_view device_id, Result none,
+                          Function fn) const {
+  const uint64_t hash = DeviceHash(device_id);
+  Partition& partition = PartitionOf(hash);
+  for (;;) {
+    Shard* shard;
+    int row;
+    {
+      absl::ReaderMutexLock lock(&partition.mutex);
+      const IdEntry* entry = partition.Find(hash, device_id);
+      if (entry == nullptr) return none;
+      shard = &partition.ShardOf(entry->place);
+      row = Partition::RowOf(entry->place);
+    }
+    // Between the locks, so that nobody who waits for a scan of the shard to
+    // end keeps others from the table.  The device may go meanwhile.
+    Lock lock(&shard->mutex);
+    if (shard->At(row).id.view() != device_id) continue;
+    return fn(*shard, row);
+  }
+}
+
+// ------------------------------------------------------------------ shards
+
+Shard& TwinIndex::shard(int index) const {
+  MUSTER_DCHECK(0 <= index && index < shard_count());
+  // Relaxed: shard_count() has acquired whatever is below it.
+  return *(*shard_blocks_[index / kShardsPerBlock].load(
+      std::memory_order_relaxed))[index % kShardsPerBlock]
+              .load(std::memory_order_relaxed);
+}
+
+Shard* TwinIndex::AddShard(int partition) {
+  absl::MutexLock lock(&shards_mutex_);
+  const int index = shard_count_.load(std::memory_order_relaxed);
+  MUSTER_CHECK(index < kShardsPerBlock * kShardBlocksMax);
+  std::atomic<ShardBlock*>& block = shard_blocks_[index / kShardsPerBlock];
+  if (block.load(std::memory_order_relaxed) == nullptr) {
+    block.store(new ShardBlock(), std::memory_order_relaxed);
+  }
+  Shard* const shard = new Shard(partition, index);
+  (*block.load(std::memory_order_relaxed))[index % kShardsPerBlock].store(
+      shard, std::memory_order_relaxed);
+  // (2) Release: synchronizes-with (1), publishing the two stores above.
+  shard_count_.store(index + 1, std::memory_order_release);
+  return shard;
+}
+
+// ------------------------------------------------------------------ writes
+
+void TwinIndex::Notify(TwinChange::Kind kind, const Shard& shard, int row,
+                       const TwinPatch* patch, const TwinWrite& after,
+                       absl::Time now) const {
+  if (options_.observer == nullptr) return;
+  TwinChange change;
+  change.kind = kind;
+  change.partition = shard.partition();
+  change.shard = shard.index();
+  change.row = row;
+  change.device_id = shard.DeviceId(row);
+  change.patch = patch;
+  change.after = after;
+  change.time = now;
+  Json document;
+  if (kind == TwinChange::Kind::kUpserted) {
+    TwinDocument twin;
+    twin.Reset(change.device_id, &shard.At(row).twin);
+    document = twin.Full(/*with_metadata=*/false);
+    change.document = document.view();
+  }
+  options_.observer->OnTwinChange(change);
+}
+
+absl::Status TwinIndex::Reserve(int64_t count) {
+  const int64_t before = size_.fetch_add(count, std::memory_order_relaxed);
+  if (before + count <= options_.twin_count_max) return absl::OkStatus();
+  size_.fetch_sub(count, std::memory_order_relaxed);
+  return MakeError(
+      ErrorCode::kThrottlingException,
+      absl::StrCat("the index holds ", before, " twins; ", count,
+                   " more would exceed twin_count_max, which is ",
+                   options_.twin_count_max));
+}
+
+TwinWrite TwinIndex::Put(Partition& partition, uint64_t hash,
+                         PreparedTwin twin, absl::Time now) {
+  Shard* shard;
+  int row;
+  if (const IdEntry* entry = partition.Find(hash, twin.device_id.view())) {
+    shard = &partition.ShardOf(entry->place);
+    row = Partition::RowOf(entry->place);
+    absl::MutexLock lock(&shard->mutex);
+    shard->Overwrite(row, std::move(twin), now);
+    const TwinWrite after = shard->StateOf(row);
+    Notify(TwinChange::Kind::kUpserted, *shard, row, nullptr, after, now);
+    return after;
+  }
+  if (partition.with_room.empty()) {
+    partition.with_room.push_back(
+        static_cast<uint32_t>(partition.shards.size()));
+    partition.shards.push_back(
+        AddShard(static_cast<int>(&partition - partitions_.get())));
+  }
+  const uint32_t number = partition.with_room.back();
+  shard = partition.shards[number];
+  absl::MutexLock lock(&shard->mutex);
+  row = shard->Insert(std::move(twin), now);
+  if (!shard->has_room()) partition.with_room.pop_back();
+  partition.ids.insert(IdEntry{
+      static_cast<uint32_t>(hash), number << kRowBits | static_cast<uint32_t>(row)});
+  const TwinWrite after = shard->StateOf(row);
+  Notify(TwinChange::Kind::kUpserted, *shard, row, nullptr, after, now);
+  return after;
+}
+
+absl::StatusOr<TwinWrite> TwinIndex::Upsert(JsonView document,
+                                            absl::Time now) {
+  absl::StatusOr<PreparedTwin> twin = PrepareTwin(document);
+  if (!twin.ok()) return twin.status();
+  const uint64_t hash = DeviceHash(twin->device_id.view());
+  Partition& partition = PartitionOf(hash);
+  absl::MutexLock lock(&partition.mutex);
+  if (partition.Find(hash, twin->device_id.view()) == nullptr) {
+    absl::Status status = Reserve(1);
+    if (!status.ok()) return status;
+  }
+  return Put(partition, hash, *std::move(twin), now);
+}
+
+absl::StatusOr<TwinWrite> TwinIndex::Change(absl::string_view device_id,
+                                            const TwinPatch& patch,
+                                            absl::string_view if_match,
+                                            bool replace, absl::Time now) {
+  return WithRow<absl::MutexLock, absl::StatusOr<TwinWrite>>(
+      device_id, NoSuchDevice(device_id),
+      [&](Shard& shard, int row) -> absl::StatusOr<TwinWrite> {
+        shard.mutex.AssertHeld();
+        const uint64_t etag = shard.At(row).twin.etag;
+        if (!IfMatchAllows(if_match, etag)) {
+          return MakeError(
+              ErrorCode::kPreconditionFailed,
+              absl::StrCat("If-Match: the update is for the etag ", if_match,
+                           ", the twin has \"", EtagText(etag), "\""));
+        }
+        const uint64_t before = shard.sequence();
+        absl::StatusOr<TwinWrite> after =
+            replace ? shard.Replace(row, patch, now)
+                    : shard.ApplyPatch(row, patch, now);
+        if (after.ok() && shard.sequence() != before) {
+          Notify(replace ? TwinChange::Kind::kReplaced
+                         : TwinChange::Kind::kPatched,
+                 shard, row, &patch, *after, now);
+        }
+        return after;
+      });
+}
+
+absl::StatusOr<TwinWrite> TwinIndex::Patch(absl::string_view device_id,
+                                           const TwinPatch& patch,
+                                           absl::string_view if_match,
+                                           absl::Time now) {
+  return Change(device_id, patch, if_match, /*replace=*/false, now);
+}
+
+absl::StatusOr<TwinWrite> TwinIndex::Replace(absl::string_view device_id,
+                                             const TwinPatch& patch,
+                                             absl::string_view if_match,
+                                             absl::Time now) {
+  return Change(device_id, patch, if_match, /*replace=*/true, now);
+}
+
+absl::StatusOr<TwinWrite> TwinIndex::PatchReported(absl::string_view device_id,
+                                                   const TwinPatch& patch,
+                                                   absl::Time now) {
+  return WithRow<absl::MutexLock, absl::StatusOr<TwinWrite>>(
+      device_id, NoSuchDevice(device_id),
+      [&](Shard& shard, int row) -> absl::StatusOr<TwinWrite> {
+        shard.mutex.AssertHeld();
+        const uint64_t before = shard.sequence();
+        absl::StatusOr<TwinWrite> after = shard.PatchReported(row, patch, now);
+        if (after.ok() && shard.sequence() != before) {
+          Notify(TwinChange::Kind::kReported, shard, row, &patch, *after, now);
+        }
+        return after;
+      });
+}
+
+absl::Status TwinIndex::Erase(absl::string_view device_id, absl::Time now) {
+  const uint64_t hash = DeviceHash(device_id);
+  Partition& partition = PartitionOf(hash);
+  absl::MutexLock lock(&partition.mutex);
+  const IdEntry* entry = partition.Find(hash, device_id);
+  if (entry == nullptr) return NoSuchDevice(device_id);
+  const IdEntry erased = *entry;
+  Shard& shard = partition.ShardOf(erased.place);
+  const int row = Partition::RowOf(erased.place);
+  absl::MutexLock shard_lock(&shard.mutex);
+  Notify(TwinChange::Kind::kErased, shard, row, nullptr, shard.StateOf(row),
+         now);
+  if (!shard.has_room()) {
+    partition.with_room.push_back(erased.place >> kRowBits);
+  }
+  // The entry first: to find it the table looks at the row.
+  partition.ids.erase(erased);
+  shard.Erase(row);
+  size_.fetch_sub(1, std::memory_order_relaxed);
+  return absl::OkStatus();
+}
+
+absl::Status TwinIndex::SetEnabled(absl::string_view device_id, bool enabled,
+                                   absl::Time now) {
+  return WithRow<absl::MutexLock, absl::Status>(
+      device_id, NoSuchDevice(device_id), [&](Shard& shard, int row) {
+        shard.mutex.AssertHeld();
+        if (shard.IsEnabled(row) == enabled) return absl::OkStatus();
+        shard.SetEnabled(row, enabled, now);
+        Notify(enabled ? TwinChange::Kind::kEnabled
+                       : TwinChange::Kind::kDisabled,
+               shard, row, nullptr, shard.StateOf(row), now);
+        return absl::OkStatus();
+      });
+}
+
+std::optional<TwinLocation> TwinIndex::SetConnected(
+    absl::string_view device_id, bool connected, absl::Time now) {
+  return WithRow<absl::MutexLock, std::optional<TwinLocation>>(
+      device_id, std::nullopt,
+      [&](Shard& shard, int row) -> std::optional<TwinLocation> {
+        shard.mutex.AssertHeld();
+        if (shard.IsConnected(row) == connected) return std::nullopt;
+        shard.SetConnected(row, connected, now);
+        Notify(connected ? TwinChange::Kind::kConnected
+                         : TwinChange::Kind::kDisconnected,
+               shard, row, nullptr, shard.StateOf(row), now);
+        return TwinLocation{.shard = shard.index(), .row = row};
+      });
+}
+
+// ------------------------------------------------------------------- reads
+
+absl::StatusOr<TwinSnapshot> TwinIndex::Get(absl::string_view device_id) const {
+  return WithRow<absl::ReaderMutexLock, absl::StatusOr<TwinSnapshot>>(
+      device_id, NoSuchDevice(device_id),
+      [&](Shard& shard, int row) -> absl::StatusOr<TwinSnapshot> {
+        shard.mutex.AssertReaderHeld();
+        TwinSnapshot snapshot;
+        snapshot.device_id = std::string(device_id);
+        snapshot.state = shard.StateOf(row);
+        snapshot.etag = EtagText(snapshot.state.etag);
+        TwinDocument document;
+        document.Reset(device_id, &shard.At(row).twin);
+        snapshot.document = document.Full();
+        return snapshot;
+      });
+}
+
+std::optional<TwinLocation> TwinIndex::Find(absl::string_view device_id) const {
+  const uint64_t hash = DeviceHash(device_id);
+  const Partition& partition = PartitionOf(hash);
+  absl::ReaderMutexLock lock(&partition.mutex);
+  const IdEntry* entry = partition.Find(hash, device_id);
+  if (entry == nullptr) return std::nullopt;
+  return TwinLocation{.shard = partition.ShardOf(entry->place).index(),
+                      .row = Partition::RowOf(entry->place)};
+}
+
+std::optional<std::vector<TwinLocation>> TwinIndex::Candidates(
+    const Condition& condition) const {
+  const auto ids = condition.Candidates(Root::kDeviceId);
+  if (!ids.has_value()) return std::nullopt;
+  std::vector<TwinLocation> locations;
+  for (const std::string& id : *ids) {
+    if (const auto location = Find(id)) locations.push_back(*location);
+  }
+  std::sort(locations.begin(), locations.end(),
+            [](const TwinLocation& a, const TwinLocation& b) {
+              return a.shard != b.shard ? a.shard < b.shard : a.row < b.row;
+            });
+  return locations;
+}
+
+int64_t TwinIndex::MemoryUsage() const {
+  int64_t bytes = static_cast<int64_t>(sizeof(*this));
+  for (int i = 0; i < options_.partition_count; ++i) {
+    const Partition& partition = partitions_[i];
+    absl::ReaderMutexLock lock(&partition.mutex);
+    bytes += static_cast<int64_t>(
+        sizeof(partition) +
+        partition.ids.capacity() * (sizeof(IdEntry) + 1) +
+        partition.shards.capacity() * sizeof(Shard*) +
+        partition.with_room.capacity() * sizeof(uint32_t));
+  }
+  for (const std::atomic<ShardBlock*>& block : shard_blocks_) {
+    if (block.load(std::memory_order_relaxed) != nullptr) {
+      bytes += static_cast<int64_t>(sizeof(ShardBlock));
+    }
+  }
+  const int count = shard_count();
+  for (int i = 0; i < count; ++i) {
+    const Shard& s = shard(i);
+    absl::ReaderMutexLock lock(&s.mutex);
+    bytes += static_cast<int64_t>(s.MemoryUsage());
+  }
+  return bytes;
+}
+
+}  // namespace muster
