@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/model/limits.h"
@@ -235,10 +234,9 @@ class Lexer {
     }
     char32_t ignored = 0;
     Fail(position_,
-         absl::StrCat("found '",
-                      absl::Utf8SafeCHexEscape(
-                          rest_.substr(0, DecodeUtf8(rest_, &ignored))),
-                      "', which no token begins with; a name with such "
+         absl::StrCat("found ",
+                      Quoted(rest_.substr(0, DecodeUtf8(rest_, &ignored))),
+                      ", which no token begins with; a name with such "
                       "characters is written as [[name]]"));
   }
 

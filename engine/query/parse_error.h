@@ -30,6 +30,12 @@ absl::Status MakeParseError(SourcePosition position, absl::string_view what);
 // nullopt if `status` is no parse error.
 std::optional<ParseError> ParseErrorOf(const absl::Status& status);
 
+// `text` for a message: cut after 40 code points, with control characters as
+// \xNN, and in single quotes; Excerpt() leaves the quotes away.
+// REQUIRES: well-formed UTF-8.
+std::string Quoted(absl::string_view text);
+std::string Excerpt(absl::string_view text);
+
 }  // namespace muster
 
 #endif  // ENGINE_QUERY_PARSE_ERROR_H_

@@ -6,7 +6,6 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -16,13 +15,9 @@
 #include "engine/query/functions.h"
 #include "engine/query/lexer.h"
 #include "engine/query/path.h"
-#include "engine/query/utf8.h"
 
 namespace muster {
 namespace {
-
-// Of a token in a message; beyond that it is cut.
-constexpr size_t kFoundLengthMax = 40;
 
 struct Advice {
   absl::string_view word;
@@ -278,10 +273,10 @@ class Parser {
     if (found.kind == TokenKind::kEnd) {
       what = absl::StrCat("found the end of the ", unit_);
     } else {
-      const size_t cut = Utf8Offset(found.source, kFoundLengthMax);
-      what = absl::StrCat("found '",
-                          absl::Utf8SafeCHexEscape(found.source.substr(0, cut)),
-                          cut < found.source.size() ? "...'" : "'");
+      // A string brings its own quotes.
+      absl::StrAppend(&what, "found ",
+                      found.kind == TokenKind::kString ? Excerpt(found.source)
+                                                       : Quoted(found.source));
     }
     for (size_t i = 0; i < expected_.size(); ++i) {
       absl::StrAppend(&what,
@@ -589,11 +584,8 @@ class Parser {
   }
 
   bool FailFunction(const Token& name, const FunctionInfo* info) {
-    std::string what =
-        absl::StrCat("found '",
-                     absl::Utf8SafeCHexEscape(name.source.substr(
-                         0, Utf8Offset(name.source, kFoundLengthMax))),
-                     "', expected the name of a function");
+    std::string what = absl::StrCat("found ", Quoted(name.source),
+                                    ", expected the name of a function");
     if (info != nullptr) {
       absl::StrAppend(&what, "; ", info->name,
                       " is not in the function profile that is set");

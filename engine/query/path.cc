@@ -2,7 +2,6 @@
 
 #include <cstddef>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/model/check.h"
@@ -162,7 +161,7 @@ absl::StatusOr<Path> ResolvePath(const std::vector<WrittenStep>& written,
     return MakeParseError(
         first.position,
         absl::StrCat(
-            "found '", absl::Utf8SafeCHexEscape(first.step.name), "'",
+            "found ", Quoted(first.step.name),
             entry == nullptr ? ", " : ", which only device twins have, ",
             kMembersOfRecords));
   }

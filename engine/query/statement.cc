@@ -5,7 +5,6 @@
 #include <tuple>
 
 #include "absl/container/flat_hash_set.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "engine/model/check.h"
 #include "engine/model/error.h"
@@ -65,11 +64,10 @@ absl::Status CheckParts(const ParsedStatement& parsed, bool has_aggregates) {
         !(projection.path == parsed.group_by->path)) {
       return MakeParseError(
           projection.position,
-          absl::StrCat(
-              "found ", absl::Utf8SafeCHexEscape(PathText(*projection.path)),
-              ", expected the member of GROUP BY, which is ",
-              absl::Utf8SafeCHexEscape(PathText(parsed.group_by->path)),
-              ", or an aggregate"));
+          absl::StrCat("found ", Excerpt(PathText(*projection.path)),
+                       ", expected the member of GROUP BY, which is ",
+                       Excerpt(PathText(parsed.group_by->path)),
+                       ", or an aggregate"));
     }
   }
   return absl::OkStatus();
@@ -134,9 +132,8 @@ absl::StatusOr<Statement> Statement::Parse(absl::string_view text,
     if (!names.insert(column.name).second) {
       return MakeParseError(
           projection.position,
-          absl::StrCat("found a second column named '",
-                       absl::Utf8SafeCHexEscape(column.name),
-                       "', expected another name; give it one with AS"));
+          absl::StrCat("found a second column named ", Quoted(column.name),
+                       ", expected another name; give it one with AS"));
     }
     rep->columns.push_back(std::move(column));
   }
@@ -202,7 +199,7 @@ Aggregator::Group* Aggregator::FindOrAdd(GroupKey key) {
 absl::Status Aggregator::TooManyGroups() const {
   return MakeError(
       ErrorCode::kArgumentInvalid,
-      absl::StrCat("GROUP BY ", PathText(*statement_.rep_->group_by),
+      absl::StrCat("GROUP BY ", Excerpt(PathText(*statement_.rep_->group_by)),
                    " makes more than ", kQueryGroupsMax, " groups or ",
                    kQueryGroupBytesMax, " bytes of values"));
 }
