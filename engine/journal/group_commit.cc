@@ -6,9 +6,9 @@
 
 namespace muster {
 
-absl::StatusOr<std::unique_ptr<GroupCommit>> GroupCommit::Create(
-    Journal* journal) {
-  std::unique_ptr<GroupCommit> commit(new GroupCommit(journal));
+absl::StatusOr<std::shared_ptr<GroupCommit>> GroupCommit::Create(
+    Journal* journal, Executor* executor) {
+  std::shared_ptr<GroupCommit> commit(new GroupCommit(journal, executor));
   for (int i = 0; i < journal->partition_count(); ++i) {
     absl::StatusOr<Journal::Ownership> owned = journal->Acquire(i);
     if (!owned.ok()) return owned.status();
@@ -30,12 +30,18 @@ void GroupCommit::Add(int partition,
   absl::MutexLock lock(&p.mutex);
   write(&p.buffer);
   if (durable) p.waiting.push_back(std::move(durable));
+  if (p.buffer.size() < kFlushBytes || p.in_flight || p.flush_scheduled) return;
+  p.flush_scheduled = true;
+  executor_->Run([self = weak_from_this(), partition]() {
+    if (auto commit = self.lock()) commit->Flush(partition);
+  });
 }
 
 void GroupCommit::Flush(int partition) {
   Partition& p = *partitions_[partition];
   {
     absl::MutexLock lock(&p.mutex);
+    p.flush_scheduled = false;
     if (p.in_flight || (p.buffer.empty() && p.waiting.empty())) return;
     p.in_flight = true;
   }

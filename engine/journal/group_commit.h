@@ -25,16 +25,23 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/journal/journal.h"
+#include "engine/schedule/executor.h"
 
 namespace muster {
 
 // Thread-safe.
-class GroupCommit {
+class GroupCommit : public std::enable_shared_from_this<GroupCommit> {
  public:
   using Durable = absl::AnyInvocable<void(const absl::Status&) &&>;
 
-  // Acquires every partition of `*journal`, which must outlive this object.
-  static absl::StatusOr<std::unique_ptr<GroupCommit>> Create(Journal* journal);
+  // A partition whose buffer has grown to this many bytes flushes itself on the
+  // executor: whoever adds much need not think of it.
+  static constexpr size_t kFlushBytes = 256 * 1024;
+
+  // Acquires every partition of `*journal`, which must outlive this object, as
+  // must `*executor`.  Errors are the journal's.
+  static absl::StatusOr<std::shared_ptr<GroupCommit>> Create(
+      Journal* journal, Executor* executor);
 
   // Appends under way must have been answered (Drain()).
   ~GroupCommit() = default;
@@ -45,7 +52,7 @@ class GroupCommit {
   // `durable` (may be null), which is called once after the records are durable
   // or with the error that the journal answered.  Takes the partition's mutex
   // for the time of `write`, calls nothing else: may be called with a shard's
-  // lock held.  The records stay in memory until Flush().
+  // lock held.  The records stay in memory until a flush.
   void Add(int partition, absl::FunctionRef<void(std::string*)> write,
            Durable durable = nullptr);
 
@@ -73,6 +80,7 @@ class GroupCommit {
     uint64_t epoch = 0;  // Constant after Create().
     uint64_t next_sequence ABSL_GUARDED_BY(mutex) = 1;
     bool in_flight ABSL_GUARDED_BY(mutex) = false;
+    bool flush_scheduled ABSL_GUARDED_BY(mutex) = false;
     std::string buffer ABSL_GUARDED_BY(mutex);
     std::vector<Durable> waiting ABSL_GUARDED_BY(mutex);
     // Of the append under way; touched only by whoever drives it (Pump()).
@@ -85,7 +93,8 @@ class GroupCommit {
     std::atomic<bool> met{false};
   };
 
-  explicit GroupCommit(Journal* journal) : journal_(journal) {}
+  GroupCommit(Journal* journal, Executor* executor)
+      : journal_(journal), executor_(executor) {}
 
   // Appends until the buffer is empty or the journal answers later.  One thread
   // at a time per partition: the one that set in_flight, or that the journal
@@ -96,6 +105,7 @@ class GroupCommit {
   bool Finish(Partition& p);
 
   Journal* const journal_;
+  Executor* const executor_;
   std::vector<std::unique_ptr<Partition>> partitions_;
   std::atomic<int64_t> bytes_{0};
 };

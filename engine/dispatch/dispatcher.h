@@ -1,0 +1,312 @@
+// Dispatcher: runs jobs (contract sections 2 and 3).
+//
+// A job goes through it like this:
+//
+//   Create        validated, durable, queued
+//   pick-up       scheduled until its start time; queued while no slot is free
+//   evaluation    one EvaluationWork per shard; the bitmaps are the target set
+//   running       one SliceWork per shard that has targets.  A worker takes a
+//                 range of pending rows, marks them, journals that, and hands
+//                 them to the transport in one call; outcomes land in the
+//                 slice's inbox and wake it.
+//   end           when the last execution is terminal, or the limit has passed
+//
+// All work happens on the executor, woken by events and timers; an idle engine
+// does nothing at all.  Locks, in the order in which they may be held together:
+//
+//   jobs_mutex_  >  Job::mutex
+//   Shard::mutex  >  { GroupCommit, ReadyQueue, timers, SliceWork::inbox_mutex }
+//
+// The transport, the journal and callers' callbacks are called with none (I4).
+#ifndef ENGINE_DISPATCH_DISPATCHER_H_
+#define ENGINE_DISPATCH_DISPATCHER_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "engine/dispatch/job_state.h"
+#include "engine/dispatch/notifier.h"
+#include "engine/journal/group_commit.h"
+#include "engine/journal/record.h"
+#include "engine/model/job.h"
+#include "engine/model/profile.h"
+#include "engine/query/options.h"
+#include "engine/query/statement.h"
+#include "engine/schedule/clock.h"
+#include "engine/schedule/executor.h"
+#include "engine/schedule/pacer.h"
+#include "engine/schedule/ready_queue.h"
+#include "engine/schedule/timer_queue.h"
+#include "engine/transport.h"
+#include "engine/twin/twin_index.h"
+
+namespace muster {
+
+// What happens to a job that is due while active_jobs_max jobs are active.
+enum class ActiveLimitPolicy : uint8_t {
+  kReject,  // Creation answers ThrottlingMaxActiveJobCountExceeded (429004).
+  kQueue,   // It waits as queued; oldest start time first.
+};
+
+struct JobFilter {
+  std::optional<JobType> type;
+  std::optional<JobStatus> status;
+};
+
+struct JobPage {
+  std::vector<JobInfo> jobs;
+  std::string continuation;  // Empty: no more.
+};
+
+struct RecordPage {
+  std::vector<std::string> rows;  // JSON text: contract 3.1.
+  std::string continuation;       // Empty: no more.
+};
+
+struct CancelOptions {
+  // Cancel a running job too: pending executions end canceled, those in flight
+  // finish.  The hub's contract refuses that (405102).
+  bool cancel_running = false;
+};
+
+struct DispatcherStats {
+  int64_t executions_dispatched = 0;  // Sent, or patched.
+  int64_t outcomes_dropped = 0;       // Late or repeated (I9).
+};
+
+class Dispatcher : public TransportSink,
+                   public std::enable_shared_from_this<Dispatcher> {
+ public:
+  struct Options {
+    // Not owned; must outlive Stop().
+    Clock* clock = nullptr;
+    Executor* executor = nullptr;
+    Transport* transport = nullptr;
+    GroupCommit* commit = nullptr;
+    TwinIndex* index = nullptr;
+    Notifier* notifier = nullptr;
+
+    Profile profile;
+    ActiveLimitPolicy on_active_limit = ActiveLimitPolicy::kReject;
+    bool validate_condition_on_create = true;  // Contract 5.8.4.
+    QueryOptions query;
+    JobParseOptions parse;
+    int range_rows_max = 256;
+    int64_t jobs_retained_max = 100'000;
+  };
+
+  explicit Dispatcher(const Options& options);
+
+  // Ends all work and returns when nothing runs any more.  Idempotent.
+  void Stop();
+
+  // The calls of engine.h, which has their contracts.
+  absl::StatusOr<JobInfo> CreateJob(const JobRequest& request);
+  absl::StatusOr<JobInfo> GetJob(absl::string_view job_id) const;
+  absl::StatusOr<JobPage> ListJobs(const JobFilter& filter, int page_size,
+                                   absl::string_view continuation) const;
+  absl::StatusOr<JobInfo> CancelJob(absl::string_view job_id,
+                                    const CancelOptions& options);
+  absl::StatusOr<JobInfo> WaitJob(absl::string_view job_id,
+                                  absl::Duration timeout) const;
+  absl::StatusOr<std::shared_ptr<JobWatcher>> WatchJob(
+      absl::string_view job_id, JobCallback callback);
+  absl::Status ForEachExecution(
+      absl::string_view job_id,
+      absl::FunctionRef<void(const ExecutionRecord&)> visit) const;
+  absl::StatusOr<RecordPage> QueryRecords(const Statement& statement,
+                                          int page_size,
+                                          absl::string_view continuation) const;
+  DispatcherStats Stats() const;
+  // Heap bytes of the job's target set and execution states.
+  absl::StatusOr<int64_t> JobMemoryUsage(absl::string_view job_id) const;
+
+  // TransportSink.
+  void OnOutcomes(absl::Span<const Outcome> outcomes) override;
+  void OnConnections(absl::Span<const ConnectionChange> changes) override;
+  void OnReady() override;
+
+  // A device of this row came back, or was erased: executions that wait for it
+  // go on.  Called with the shard's lock held.
+  void OnRowChanged(Shard& shard, int row);
+
+ private:
+  using JobPtr = std::shared_ptr<Job>;
+
+  struct TimerEvent {
+    enum Kind : uint8_t {
+      kStart,           // Wall clock: the start time has come.
+      kHistoryEnd,      // Wall clock: 30 days after the end.
+      kDeadline,        // Monotonic from here on.
+      kConnectTimeout,
+      kResponseTimeout,
+      kTokens,          // The pacer has tokens again.
+    };
+    Kind kind = kStart;
+    uint64_t job = 0;
+    uint32_t slice = 0;
+  };
+
+  // Buffers of one worker's turn, so that a range allocates nothing.
+  struct Scratch {
+    Inbox inbox;
+    std::vector<FinishedRecord::Entry> finished;
+    std::string results;  // Result records.
+    std::vector<Slice::Rank> returned;
+    std::vector<Notifier::Notification> notifications;
+    StatisticsDelta delta;
+    Slice::Stamp now;  // One instant for the whole run.
+  };
+
+  // ---- workers and timers (dispatcher.cc)
+  // Every callback on the executor stands between these two; Enter() is false
+  // once Stop() has been called, and Stop() waits for those that are inside.
+  bool Enter();
+  void Leave();
+  void StartWorker();
+  void RunWorker();
+  void Push(Work* work, uint64_t virtual_time);
+  void Wake(SliceWork& slice);
+  void ExpireTimers();
+  void OnTimer(const TimerEvent& event);
+  void AddTimer(absl::Duration due, const TimerEvent& event);
+  void AddWallTimer(absl::Time due, const TimerEvent& event);
+  void ArmTimer();
+  void Post(void (Dispatcher::*step)(JobPtr), JobPtr job);
+
+  // ---- life of a job (job_lifecycle.cc)
+  void PickUp(JobPtr job);
+  void BecomeDue(const JobPtr& job);
+  void StartDueJobs();
+  void BeginEvaluation(const JobPtr& job);
+  void RunEvaluation(EvaluationWork& work);
+  void FinishEvaluation(const JobPtr& job);
+  void BeginRunning(JobPtr job);
+  void CloseSlices(Job& job, uint32_t reason);
+  void FailJob(const JobPtr& job, absl::string_view reason);
+  void Publish(const JobPtr& job, const StatisticsDelta& delta);
+  // Journals the end; the job shows it once that is durable.
+  void EndJob(const JobPtr& job, JobStatus status);
+  void FinishEnd(const JobPtr& job, JobStatus status, absl::Time end_time);
+  void ReleaseJob(const JobPtr& job);
+  void RemoveExpired(JobPtr job);
+  bool IsExpired(const Job& job) const;
+  void NotifyWatchers(Job& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(job.mutex);
+  void DeliverToWatcher(const JobPtr& job,
+                        const std::shared_ptr<JobWatcher>& watcher);
+  absl::StatusOr<JobPtr> FindJob(absl::string_view job_id) const;
+  JobPtr FindBySerial(uint64_t serial) const;
+
+  // ---- a slice's run (slice_run.cc)
+  void RunSlice(SliceWork& work, Scratch& scratch);
+  void TakeOutcomes(SliceWork& work, Scratch& scratch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
+  void ExpireResponses(SliceWork& work, Scratch& scratch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
+  void CloseOpen(SliceWork& work, uint32_t reasons, Scratch& scratch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
+  // Takes the next range of pending targets; false if the slice has more to look
+  // at, and has to run again.
+  bool TakeMethods(SliceWork& work, Scratch& scratch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
+  bool ApplyPatches(SliceWork& work, Scratch& scratch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
+  int64_t TakeTokens(SliceWork& work, int64_t wanted);
+  void FinishExecution(SliceWork& work, Slice::Rank rank,
+                       const ExecutionResult& result, Scratch& scratch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
+  void JournalRun(SliceWork& work, Scratch& scratch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
+  void SendRange(SliceWork& work);
+  void ArmResponseTimer(SliceWork& work);
+  void Block(SliceWork& work, uint64_t ready_epoch);
+  std::unique_ptr<Range> TakeRange();
+  void GiveBackRange(std::unique_ptr<Range> range);
+
+  // ---- reading executions (records.cc)
+  static bool HasTargets(const Job& job);
+
+  ShardState& StateOf(const Shard& shard);
+  Slice::Stamp Now() const;
+
+  const Options options_;
+  Clock& clock_;
+  Executor& executor_;
+  Transport& transport_;
+  GroupCommit& commit_;
+  TwinIndex& index_;
+  Notifier& notifier_;
+
+  // Internally synchronized.
+  ReadyQueue ready_;
+  TimerQueue<absl::Duration, TimerEvent> timers_;
+  TimerQueue<absl::Time, TimerEvent> wall_timers_;
+  Pacer pacer_;
+
+  std::atomic<bool> stopping_{false};
+  std::atomic<int> workers_{0};  // Scheduled or running.
+  std::atomic<int64_t> dispatched_{0};
+  std::atomic<int64_t> dropped_{0};
+
+  absl::Mutex timer_mutex_;
+  // When the executor has been asked to wake us; infinite if not.
+  absl::Duration armed_ ABSL_GUARDED_BY(timer_mutex_) =
+      absl::InfiniteDuration();
+
+  // Slices that wait for the transport's room, and for tokens.
+  absl::Mutex blocked_mutex_;
+  std::vector<std::pair<JobPtr, SliceWork*>> blocked_
+      ABSL_GUARDED_BY(blocked_mutex_);
+  std::atomic<uint64_t> ready_epoch_{0};
+  ReadyQueue paced_;
+  std::atomic<bool> tokens_timer_armed_{false};
+
+  absl::Mutex pool_mutex_;
+  int inside_ ABSL_GUARDED_BY(pool_mutex_) = 0;  // See Enter().
+  std::vector<std::unique_ptr<Range>> ranges_ ABSL_GUARDED_BY(pool_mutex_);
+  std::vector<std::unique_ptr<Scratch>> scratches_
+      ABSL_GUARDED_BY(pool_mutex_);
+
+  mutable absl::Mutex states_mutex_;
+  std::vector<std::unique_ptr<ShardState>> states_
+      ABSL_GUARDED_BY(states_mutex_);  // By shard.
+
+  // Due jobs without a slot: by start time, creation, id.
+  using DueKey = std::tuple<absl::Time, absl::Time, std::string>;
+  // Newest first, then by id: the order of listings.
+  using ListKey = std::pair<int64_t, std::string>;  // -Unix nanoseconds.
+
+  mutable absl::Mutex jobs_mutex_;
+  absl::flat_hash_map<std::string, JobPtr> jobs_ ABSL_GUARDED_BY(jobs_mutex_);
+  std::map<ListKey, JobPtr> listing_ ABSL_GUARDED_BY(jobs_mutex_);
+  std::map<DueKey, JobPtr> due_ ABSL_GUARDED_BY(jobs_mutex_);
+  int active_jobs_ ABSL_GUARDED_BY(jobs_mutex_) = 0;
+  int slots_used_ ABSL_GUARDED_BY(jobs_mutex_) = 0;
+  uint64_t next_serial_ ABSL_GUARDED_BY(jobs_mutex_) = 1;
+
+  mutable absl::Mutex serials_mutex_;
+  absl::flat_hash_map<uint64_t, JobPtr> by_serial_
+      ABSL_GUARDED_BY(serials_mutex_);
+};
+
+}  // namespace muster
+
+#endif  // ENGINE_DISPATCH_DISPATCHER_H_

@@ -1,0 +1,745 @@
+// Life of a job: creation, admission, evaluation, end, history (contract 2).
+#include <algorithm>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "engine/dispatch/attempt_key.h"
+#include "engine/dispatch/dispatcher.h"
+#include "engine/model/check.h"
+#include "engine/model/error.h"
+#include "engine/model/instant.h"
+#include "engine/query/page_token.h"
+#include "engine/twin/device_hash.h"
+
+namespace muster {
+namespace {
+
+// Instants are printed with seven digits; what is compared is what is printed.
+absl::Time Printable(absl::Time time) {
+  return absl::FromUnixNanos(absl::ToUnixNanos(time) / 100 * 100);
+}
+
+std::string Capitalized(absl::string_view name) {
+  std::string out(name);
+  out[0] = absl::ascii_toupper(static_cast<unsigned char>(out[0]));
+  return out;
+}
+
+}  // namespace
+
+JobInfo Job::Info() const {
+  JobInfo info;
+  info.job_id = request.job_id;
+  info.action = request.action;
+  info.query_condition = request.query_condition;
+  info.created_time = created_time;
+  info.start_time = start_time;
+  info.max_execution_time_seconds = request.max_execution_time_seconds;
+  absl::MutexLock lock(&mutex);
+  info.status = status;
+  info.end_time = end_time;
+  info.failure_reason = failure_reason;
+  info.statistics = statistics;
+  return info;
+}
+
+// ---------------------------------------------------------------- creation
+
+absl::StatusOr<JobInfo> Dispatcher::CreateJob(const JobRequest& request) {
+  if (!options_.profile.jobs_available) {
+    return MakeError(ErrorCode::kOperationNotAvailableInCurrentTier,
+                     absl::StrCat("jobs are not available in the profile \"",
+                                  options_.profile.name, "\""));
+  }
+  if (absl::Status s = ValidateJobRequest(request, options_.parse); !s.ok()) {
+    return s;
+  }
+  auto job = std::make_shared<Job>();
+  absl::StatusOr<Condition> condition =
+      Condition::ParseJobCondition(request.query_condition, options_.query);
+  if (condition.ok()) {
+    job->condition = *std::move(condition);
+  } else if (options_.validate_condition_on_create) {
+    return PrefixError("queryCondition: ", condition.status());
+  } else {
+    job->condition_error = condition.status();
+  }
+  job->request = request;
+  job->partition = PartitionOfHash(DeviceHash(request.job_id),
+                                   commit_.partition_count());
+  if (const auto* method = std::get_if<MethodAction>(&request.action)) {
+    job->method = std::make_shared<MethodCall>(
+        MethodCall{method->method_name, method->payload,
+                   absl::Seconds(method->response_timeout_seconds)});
+  } else {
+    const TwinPatch& patch = std::get<TwinUpdateAction>(request.action).patch;
+    if (!patch.desired.is_undefined()) {
+      job->desired_patch =
+          std::make_shared<const std::string>(JsonText(patch.desired.view()));
+    }
+  }
+  const absl::Time now = Printable(clock_.Now());
+  job->created_time = now;
+  job->start_time = request.start_time.value_or(now);
+
+  {
+    absl::MutexLock lock(&jobs_mutex_);
+    auto existing = jobs_.find(request.job_id);
+    if (existing != jobs_.end()) {
+      if (!IsExpired(*existing->second)) {
+        return MakeError(ErrorCode::kJobAlreadyExists,
+                         absl::StrCat("Job ", request.job_id,
+                                      " already exists; its id is free again ",
+                                      kJobHistoryDays,
+                                      " days after its end"));
+      }
+      listing_.erase({-absl::ToUnixNanos(existing->second->created_time),
+                      request.job_id});
+      jobs_.erase(existing);
+    }
+    const bool due = job->start_time <= now;
+    if (due && options_.on_active_limit == ActiveLimitPolicy::kReject &&
+        active_jobs_ >= options_.profile.active_jobs_max) {
+      return MakeError(ErrorCode::kThrottlingMaxActiveJobCountExceeded,
+                       absl::StrCat("Active job limit ",
+                                    options_.profile.active_jobs_max,
+                                    " reached"));
+    }
+    if (static_cast<int64_t>(jobs_.size()) >= options_.jobs_retained_max ||
+        next_serial_ > kJobSerialMax) {
+      return MakeError(
+          ErrorCode::kThrottlingException,
+          absl::StrCat("the engine keeps at most ", options_.jobs_retained_max,
+                       " jobs, ended ones of the last ", kJobHistoryDays,
+                       " days included"));
+    }
+    job->serial = next_serial_++;
+    job->active = due;
+    if (due) ++active_jobs_;
+    jobs_.emplace(request.job_id, job);
+  }
+  {
+    absl::MutexLock lock(&serials_mutex_);
+    by_serial_.emplace(job->serial, job);
+  }
+
+  JobInfo info = job->Info();
+  const absl::Status durable =
+      commit_.AddAndWait(job->partition, [&](std::string* out) {
+        JobCreatedRecord record{job->serial, request.job_id, now, ""};
+        AppendJobJson(info, &record.body);
+        AppendRecord(record, out);
+      });
+  if (!durable.ok()) {
+    ReleaseJob(job);
+    absl::MutexLock lock(&jobs_mutex_);
+    jobs_.erase(request.job_id);
+    absl::MutexLock serials_lock(&serials_mutex_);
+    by_serial_.erase(job->serial);
+    return MakeError(ErrorCode::kServiceUnavailable,
+                     absl::StrCat("the journal refused the job: ",
+                                  durable.message()));
+  }
+  {
+    absl::MutexLock lock(&jobs_mutex_);
+    job->visible = true;
+    listing_.emplace(
+        ListKey{-absl::ToUnixNanos(job->created_time), request.job_id}, job);
+  }
+  Post(&Dispatcher::PickUp, job);
+  return info;
+}
+
+Dispatcher::JobPtr Dispatcher::FindBySerial(uint64_t serial) const {
+  absl::ReaderMutexLock lock(&serials_mutex_);
+  auto it = by_serial_.find(serial);
+  return it == by_serial_.end() ? nullptr : it->second;
+}
+
+bool Dispatcher::IsExpired(const Job& job) const {
+  absl::MutexLock lock(&job.mutex);
+  return job.end_time.has_value() &&
+         clock_.Now() >= *job.end_time + absl::Hours(24) * kJobHistoryDays;
+}
+
+absl::StatusOr<Dispatcher::JobPtr> Dispatcher::FindJob(
+    absl::string_view job_id) const {
+  {
+    absl::ReaderMutexLock lock(&jobs_mutex_);
+    auto it = jobs_.find(job_id);
+    if (it != jobs_.end() && it->second->visible && !IsExpired(*it->second)) {
+      return it->second;
+    }
+  }
+  return MakeError(ErrorCode::kJobNotFound,
+                   absl::StrCat("Job ", job_id, " not found"));
+}
+
+absl::StatusOr<JobInfo> Dispatcher::GetJob(absl::string_view job_id) const {
+  absl::StatusOr<JobPtr> job = FindJob(job_id);
+  if (!job.ok()) return job.status();
+  return (*job)->Info();
+}
+
+absl::StatusOr<JobPage> Dispatcher::ListJobs(
+    const JobFilter& filter, int page_size,
+    absl::string_view continuation) const {
+  constexpr absl::string_view kCollection = "jobs";
+  const uint64_t hash = HashForPageToken(absl::StrCat(
+      filter.type.has_value() ? JobTypeName(*filter.type) : "*", "/",
+      filter.status.has_value() ? JobStatusName(*filter.status) : "*"));
+  ListKey after{INT64_MIN, ""};
+  PageToken token{std::string(kCollection), hash, {}, 0};
+  if (!continuation.empty()) {
+    absl::StatusOr<PageToken> given =
+        DecodePageToken(continuation, kCollection, hash);
+    if (!given.ok()) return given.status();
+    int64_t created;
+    if (given->last_key.size() != 2 ||
+        !absl::SimpleAtoi(given->last_key[0], &created)) {
+      return MakeError(ErrorCode::kArgumentInvalid,
+                       "the continuation is not one of a job listing");
+    }
+    token = *std::move(given);
+    after = {created, token.last_key[1]};
+  }
+  JobPage page;
+  absl::ReaderMutexLock lock(&jobs_mutex_);
+  for (auto it = listing_.upper_bound(after); it != listing_.end(); ++it) {
+    if (IsExpired(*it->second)) continue;
+    JobInfo info = it->second->Info();
+    if (filter.type.has_value() && info.type() != *filter.type) continue;
+    if (filter.status.has_value() && info.status != *filter.status) continue;
+    if (static_cast<int>(page.jobs.size()) == page_size) {
+      page.continuation = EncodePageToken(token);
+      break;
+    }
+    page.jobs.push_back(std::move(info));
+    token.last_key = {absl::StrCat(it->first.first), it->first.second};
+    ++token.rows_given;
+  }
+  return page;
+}
+
+// --------------------------------------------------------------- admission
+
+void Dispatcher::PickUp(JobPtr job) {
+  if (job->start_time <= clock_.Now()) {
+    BecomeDue(job);
+    return;
+  }
+  {
+    absl::MutexLock lock(&job->mutex);
+    if (job->decided || job->status != JobStatus::kQueued) return;
+    job->status = JobStatus::kScheduled;  // T2
+    NotifyWatchers(*job);
+  }
+  AddWallTimer(job->start_time, {TimerEvent::kStart, job->serial, 0});
+}
+
+// The start time has come.
+void Dispatcher::BecomeDue(const JobPtr& job) {
+  // The wall clock may have been set back since the timer was set.
+  if (job->start_time > clock_.Now()) {
+    AddWallTimer(job->start_time, {TimerEvent::kStart, job->serial, 0});
+    return;
+  }
+  {
+    absl::MutexLock lock(&jobs_mutex_);
+    absl::MutexLock job_lock(&job->mutex);
+    if (job->decided || IsTerminal(job->status)) return;
+    if (!job->active) {
+      job->active = true;
+      ++active_jobs_;
+    }
+    if (job->status != JobStatus::kQueued) {
+      job->status = JobStatus::kQueued;  // T4, until there is a slot.
+      NotifyWatchers(*job);
+    }
+    due_.emplace(DueKey{job->start_time, job->created_time,
+                        job->request.job_id},
+                 job);
+  }
+  StartDueJobs();
+}
+
+void Dispatcher::StartDueJobs() {
+  while (true) {
+    JobPtr job;
+    {
+      absl::MutexLock lock(&jobs_mutex_);
+      if (due_.empty() || slots_used_ >= options_.profile.active_jobs_max) {
+        return;
+      }
+      job = due_.begin()->second;
+      due_.erase(due_.begin());
+      ++slots_used_;
+      job->has_slot = true;
+    }
+    BeginEvaluation(job);
+  }
+}
+
+// Gives back what the job counts for; the next due job may start.
+void Dispatcher::ReleaseJob(const JobPtr& job) {
+  {
+    absl::MutexLock lock(&jobs_mutex_);
+    if (job->active) {
+      job->active = false;
+      --active_jobs_;
+    }
+    if (job->has_slot) {
+      job->has_slot = false;
+      --slots_used_;
+    }
+    due_.erase(
+        DueKey{job->start_time, job->created_time, job->request.job_id});
+  }
+  if (!stopping_.load()) StartDueJobs();
+}
+
+// -------------------------------------------------------------- evaluation
+
+void Dispatcher::BeginEvaluation(const JobPtr& job) {
+  if (!job->condition.has_value()) {
+    FailJob(job, FailureReason(job->condition_error));
+    return;
+  }
+  // Only the shards that can hold a target.
+  std::vector<int> shards;
+  if (auto locations = index_.Candidates(*job->condition)) {
+    for (const TwinLocation& at : *locations) {
+      if (shards.empty() || shards.back() != at.shard) {
+        shards.push_back(at.shard);
+      }
+    }
+  } else {
+    shards.resize(index_.shard_count());
+    std::iota(shards.begin(), shards.end(), 0);
+  }
+  MUSTER_CHECK(shards.size() <= kSlicesPerJobMax);
+  if (shards.empty()) {
+    FinishEvaluation(job);
+    return;
+  }
+  // A newcomer starts where the queue stands.
+  job->virtual_time.store(ready_.virtual_time(), std::memory_order_relaxed);
+  job->evaluations_left.store(static_cast<int>(shards.size()));
+  for (int shard : shards) {
+    auto work = std::make_unique<EvaluationWork>();
+    work->job = job.get();
+    work->shard = &index_.shard(shard);
+    job->evaluations.push_back(std::move(work));
+  }
+  const uint64_t virtual_time =
+      job->virtual_time.load(std::memory_order_relaxed);
+  // The last evaluation to run deletes them all: not before all are pushed.
+  job->evaluations_left.fetch_add(1);
+  for (auto& work : job->evaluations) {
+    MUSTER_CHECK(work->ClaimByWake());
+    Push(work.get(), virtual_time);
+  }
+  if (job->evaluations_left.fetch_sub(1) == 1) FinishEvaluation(job);
+}
+
+void Dispatcher::RunEvaluation(EvaluationWork& work) {
+  const JobPtr job = work.job->shared_from_this();
+  RowBitmap rows;
+  {
+    absl::MutexLock lock(&work.shard->mutex);
+    work.shard->Match(*job->condition, &rows);
+    work.cut = work.shard->sequence();
+    work.targets = RowSet(rows);
+    if (work.targets.size() > 0) {
+      StateOf(*work.shard).cuts.insert(work.cut);
+    }
+  }
+  if (job->evaluations_left.fetch_sub(1) == 1) FinishEvaluation(job);
+}
+
+// All shards have answered: the target set is fixed, unless a cancel was faster.
+void Dispatcher::FinishEvaluation(const JobPtr& job) {
+  std::vector<std::unique_ptr<EvaluationWork>> evaluations;
+  evaluations.swap(job->evaluations);
+  bool cancelled;
+  {
+    absl::MutexLock lock(&job->mutex);
+    cancelled = job->decided;
+    job->decided = true;  // T3 or T5 has won.
+  }
+  if (cancelled) {
+    for (auto& work : evaluations) {
+      if (work->targets.size() == 0) continue;
+      absl::MutexLock lock(&work->shard->mutex);
+      auto& cuts = StateOf(*work->shard).cuts;
+      cuts.erase(cuts.find(work->cut));
+    }
+    return;  // Whoever cancelled gives the slot back.
+  }
+
+  int64_t device_count = 0;
+  for (auto& work : evaluations) {
+    if (work->targets.size() == 0) continue;
+    device_count += work->targets.size();
+    job->slices.push_back(std::make_unique<SliceWork>(
+        job.get(), static_cast<uint32_t>(job->slices.size()), work->shard,
+        &StateOf(*work->shard), work->cut, std::move(work->targets)));
+  }
+  job->started_time = Printable(clock_.Now());
+
+  // The target set is durable in every partition that has a part of it, and
+  // then the start is; only then is the job seen running.
+  std::vector<int> partitions;
+  for (auto& slice : job->slices) {
+    partitions.push_back(slice->shard->partition());
+  }
+  std::sort(partitions.begin(), partitions.end());
+  partitions.erase(std::unique(partitions.begin(), partitions.end()),
+                   partitions.end());
+  auto started = [self = shared_from_this(), job,
+                  device_count](const absl::Status& status) {
+    if (!status.ok()) {
+      self->FailJob(job, status.message());
+      return;
+    }
+    {
+      absl::MutexLock lock(&job->mutex);
+      job->statistics = JobStatistics{device_count, 0, 0, 0, device_count};
+      job->status = JobStatus::kRunning;
+      self->NotifyWatchers(*job);
+    }
+    self->Post(&Dispatcher::BeginRunning, job);
+  };
+  auto left = std::make_shared<std::atomic<int>>(
+      static_cast<int>(partitions.size()) + 1);
+  auto failed = std::make_shared<std::atomic<bool>>(false);
+  auto targets_durable = [self = shared_from_this(), job, left, failed,
+                          device_count,
+                          started](const absl::Status& status) mutable {
+    if (!status.ok() && !failed->exchange(true)) {
+      self->FailJob(job, status.message());
+    }
+    if (left->fetch_sub(1) != 1 || failed->load()) return;
+    self->commit_.Add(
+        job->partition,
+        [&](std::string* out) {
+          AppendRecord(
+              JobStartedRecord{job->serial, job->started_time,
+                               static_cast<uint32_t>(job->slices.size()),
+                               device_count},
+              out);
+        },
+        started);
+    self->commit_.Flush(job->partition);
+  };
+  for (int partition : partitions) {
+    std::string records;
+    for (auto& slice : job->slices) {
+      if (slice->shard->partition() != partition) continue;
+      absl::MutexLock lock(&slice->shard->mutex);
+      const RowSet& targets = slice->slice.targets();
+      TargetsRecord record{job->serial, slice->number,
+                           static_cast<uint32_t>(slice->shard->index()),
+                           slice->cut,
+                           {}};
+      record.rows.reserve(targets.size());
+      for (int rank = 0; rank < targets.size(); ++rank) {
+        record.rows.push_back(static_cast<uint16_t>(targets.RowAt(rank)));
+      }
+      AppendRecord(record, &records);
+    }
+    commit_.Add(
+        partition, [&](std::string* out) { out->append(records); },
+        targets_durable);
+    commit_.Flush(partition);
+  }
+  targets_durable(absl::OkStatus());
+}
+
+// ------------------------------------------------------------ running, ending
+
+void Dispatcher::BeginRunning(JobPtr job) {
+  for (auto& slice : job->slices) {
+    absl::MutexLock lock(&slice->shard->mutex);
+    slice->shard_state->active.push_back(slice.get());
+  }
+  const absl::Duration now = clock_.Monotonic();
+  // Beyond a century there is no difference, and no overflow either.
+  const int64_t limit = std::min<int64_t>(
+      job->request.max_execution_time_seconds, 100LL * 365 * 24 * 3600);
+  AddTimer(now + absl::Seconds(limit),
+           {TimerEvent::kDeadline, job->serial, 0});
+  if (const auto* method = std::get_if<MethodAction>(&job->request.action)) {
+    if (method->connect_timeout_seconds > 0) {
+      AddTimer(now + absl::Seconds(method->connect_timeout_seconds),
+               {TimerEvent::kConnectTimeout, job->serial, 0});
+    }
+  }
+  for (auto& slice : job->slices) Wake(*slice);
+  Publish(job, {});  // Ends a job without targets: T6 at once.
+}
+
+void Dispatcher::CloseSlices(Job& job, uint32_t reason) {
+  job.close.fetch_or(reason, std::memory_order_release);
+  for (auto& slice : job.slices) Wake(*slice);
+}
+
+void Dispatcher::FailJob(const JobPtr& job, absl::string_view reason) {
+  bool running;
+  {
+    absl::MutexLock lock(&job->mutex);
+    if (IsTerminal(job->status)) return;
+    if (job->final_status == JobStatus::kFailed) return;  // On its way.
+    job->final_status = JobStatus::kFailed;
+    job->failure_reason = std::string(reason);
+    running = job->status == JobStatus::kRunning;
+    job->decided = true;
+  }
+  if (running) {
+    CloseSlices(*job, Job::kFailure);
+  } else {
+    EndJob(job, JobStatus::kFailed);
+  }
+}
+
+void Dispatcher::Publish(const JobPtr& job, const StatisticsDelta& delta) {
+  JobStatus final_status;
+  {
+    absl::MutexLock lock(&job->mutex);
+    if (!job->statistics.has_value()) return;
+    JobStatistics& s = *job->statistics;
+    s.pending_count += delta.pending;
+    s.running_count += delta.running;
+    s.succeeded_count += delta.succeeded;
+    s.failed_count += delta.failed;
+    MUSTER_DCHECK(s.device_count == s.pending_count + s.running_count +
+                                        s.succeeded_count + s.failed_count);
+    if (!delta.empty()) NotifyWatchers(*job);
+    if (s.pending_count + s.running_count > 0 || job->ending ||
+        job->status != JobStatus::kRunning) {
+      return;
+    }
+    job->ending = true;
+    final_status = job->final_status;
+  }
+  EndJob(job, final_status);
+}
+
+void Dispatcher::EndJob(const JobPtr& job, JobStatus status) {
+  const absl::Time end_time = Printable(clock_.Now());
+  std::string failure_reason;
+  {
+    absl::MutexLock lock(&job->mutex);
+    failure_reason = job->failure_reason;
+  }
+  commit_.Add(
+      job->partition,
+      [&](std::string* out) {
+        AppendRecord(JobEndedRecord{job->serial, static_cast<uint8_t>(status),
+                                    end_time, failure_reason},
+                     out);
+      },
+      // A journal that cannot keep the end cannot undo it either.
+      [self = shared_from_this(), job, status,
+       end_time](const absl::Status&) {
+        self->FinishEnd(job, status, end_time);
+      });
+  commit_.Flush(job->partition);
+}
+
+void Dispatcher::FinishEnd(const JobPtr& job, JobStatus status,
+                           absl::Time end_time) {
+  for (auto& slice : job->slices) {
+    absl::MutexLock lock(&slice->shard->mutex);
+    std::vector<SliceWork*>& active = slice->shard_state->active;
+    active.erase(std::remove(active.begin(), active.end(), slice.get()),
+                 active.end());
+  }
+  {
+    absl::MutexLock lock(&job->mutex);
+    job->status = status;
+    job->end_time = end_time;
+    NotifyWatchers(*job);
+  }
+  AddWallTimer(end_time + absl::Hours(24) * kJobHistoryDays,
+               {TimerEvent::kHistoryEnd, job->serial, 0});
+  ReleaseJob(job);
+}
+
+void Dispatcher::RemoveExpired(JobPtr job) {
+  if (!IsExpired(*job)) {  // The wall clock was set back.
+    absl::Time end;
+    {
+      absl::MutexLock lock(&job->mutex);
+      end = job->end_time.value_or(clock_.Now());
+    }
+    AddWallTimer(end + absl::Hours(24) * kJobHistoryDays,
+                 {TimerEvent::kHistoryEnd, job->serial, 0});
+    return;
+  }
+  {
+    absl::MutexLock lock(&jobs_mutex_);
+    // The id may belong to a successor already.
+    auto it = jobs_.find(job->request.job_id);
+    if (it != jobs_.end() && it->second == job) {
+      jobs_.erase(it);
+      listing_.erase(ListKey{-absl::ToUnixNanos(job->created_time),
+                             job->request.job_id});
+    }
+  }
+  {
+    absl::MutexLock lock(&serials_mutex_);
+    by_serial_.erase(job->serial);
+  }
+  for (auto& slice : job->slices) {
+    absl::MutexLock lock(&slice->shard->mutex);
+    std::multiset<uint64_t>& cuts = slice->shard_state->cuts;
+    cuts.erase(cuts.find(slice->cut));
+    slice->shard->RetainCutsFrom(cuts.empty() ? slice->shard->sequence()
+                                              : *cuts.begin());
+  }
+}
+
+absl::StatusOr<JobInfo> Dispatcher::CancelJob(absl::string_view job_id,
+                                              const CancelOptions& options) {
+  absl::StatusOr<JobPtr> found = FindJob(job_id);
+  if (!found.ok()) return found.status();
+  const JobPtr& job = *found;
+  bool running = false;
+  {
+    absl::MutexLock lock(&job->mutex);
+    if (job->status == JobStatus::kCancelled) {
+      running = false;
+    } else if (!job->decided) {
+      job->decided = true;  // T8 has won.
+      job->final_status = JobStatus::kCancelled;
+    } else if (!IsTerminal(job->status) && options.cancel_running &&
+               job->final_status != JobStatus::kFailed) {
+      job->final_status = JobStatus::kCancelled;
+      running = true;
+    } else {
+      // A job whose start is on its way to the journal counts as running.
+      const absl::string_view status =
+          IsTerminal(job->status) ? JobStatusName(job->status)
+                                  : JobStatusName(JobStatus::kRunning);
+      return MakeError(ErrorCode::kOperationNotAllowedInCurrentState,
+                       absl::StrCat("Job cannot be cancelled in '",
+                                    Capitalized(status), "' status."));
+    }
+  }
+  if (running) {
+    CloseSlices(*job, Job::kCancel);
+    return job->Info();
+  }
+  bool already;
+  {
+    absl::MutexLock lock(&job->mutex);
+    already = IsTerminal(job->status) || job->ending;
+    job->ending = true;
+  }
+  if (already) return job->Info();
+  const absl::Time end_time = Printable(clock_.Now());
+  const absl::Status durable =
+      commit_.AddAndWait(job->partition, [&](std::string* out) {
+        AppendRecord(
+            JobEndedRecord{job->serial,
+                           static_cast<uint8_t>(JobStatus::kCancelled),
+                           end_time, ""},
+            out);
+      });
+  if (!durable.ok()) {
+    absl::MutexLock lock(&job->mutex);
+    job->decided = false;
+    job->ending = false;
+    job->final_status = JobStatus::kCompleted;
+    return MakeError(ErrorCode::kServiceUnavailable,
+                     absl::StrCat("the journal refused the cancel: ",
+                                  durable.message()));
+  }
+  FinishEnd(job, JobStatus::kCancelled, end_time);
+  return job->Info();
+}
+
+// ---------------------------------------------------------- wait and watch
+
+absl::StatusOr<JobInfo> Dispatcher::WaitJob(absl::string_view job_id,
+                                            absl::Duration timeout) const {
+  absl::StatusOr<JobPtr> found = FindJob(job_id);
+  if (!found.ok()) return found.status();
+  const Job* job = found->get();
+  bool ended;
+  {
+    absl::MutexLock lock(&job->mutex);
+    ended = job->mutex.AwaitWithTimeout(
+        absl::Condition(
+            +[](const Job* j) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+              return IsTerminal(j->status);
+            },
+            job),
+        timeout);
+  }
+  if (!ended) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("Job ", job_id, " has not ended within ",
+                     absl::FormatDuration(timeout)));
+  }
+  return job->Info();
+}
+
+absl::StatusOr<std::shared_ptr<JobWatcher>> Dispatcher::WatchJob(
+    absl::string_view job_id, JobCallback callback) {
+  absl::StatusOr<JobPtr> found = FindJob(job_id);
+  if (!found.ok()) return found.status();
+  auto watcher = std::make_shared<JobWatcher>();
+  {
+    absl::MutexLock lock(&watcher->mutex);
+    watcher->callback = std::move(callback);
+  }
+  absl::MutexLock lock(&(*found)->mutex);
+  (*found)->watchers.push_back(watcher);
+  NotifyWatchers(**found);
+  return watcher;
+}
+
+void Dispatcher::NotifyWatchers(Job& job) {
+  for (auto& watcher : job.watchers) {
+    if (watcher->scheduled.exchange(true)) continue;
+    executor_.Run(
+        [self = weak_from_this(), job = job.shared_from_this(), watcher]() {
+          auto dispatcher = self.lock();
+          if (dispatcher == nullptr || !dispatcher->Enter()) return;
+          dispatcher->DeliverToWatcher(job, watcher);
+          dispatcher->Leave();
+        });
+  }
+}
+
+void Dispatcher::DeliverToWatcher(const JobPtr& job,
+                                  const std::shared_ptr<JobWatcher>& watcher) {
+  bool over;
+  {
+    // One delivery at a time, and each reads the job anew: never the past.
+    absl::MutexLock lock(&watcher->mutex);
+    // Before the job is read, so that a change after that schedules us again.
+    watcher->scheduled.store(false);
+    if (watcher->callback && !watcher->ended) {
+      const JobInfo info = job->Info();
+      watcher->ended = IsTerminal(info.status);
+      watcher->callback(info);
+    }
+    over = watcher->ended || !watcher->callback;
+  }
+  if (!over) return;
+  absl::MutexLock lock(&job->mutex);
+  auto& watchers = job->watchers;
+  watchers.erase(std::remove(watchers.begin(), watchers.end(), watcher),
+                 watchers.end());
+}
+
+}  // namespace muster

@@ -1,0 +1,195 @@
+// A job while the engine knows it: from its creation until its history expires.
+#ifndef ENGINE_DISPATCH_JOB_STATE_H_
+#define ENGINE_DISPATCH_JOB_STATE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "engine/dispatch/slice.h"
+#include "engine/dispatch/work.h"
+#include "engine/model/job.h"
+#include "engine/query/condition.h"
+#include "engine/transport.h"
+#include "engine/twin/shard.h"
+
+namespace muster {
+
+struct Job;
+
+// What dispatch/ keeps beside a shard's rows.  The shard's mutex guards all of
+// it, as it guards every Slice over the shard.
+struct ShardState {
+  // Slices of running jobs.
+  std::vector<class SliceWork*> active;
+  // Methods in flight per row, over all jobs; empty until the first.
+  std::vector<uint8_t> in_flight;
+  // Cuts of all retained slices: the shard remembers former tenants for them.
+  std::multiset<uint64_t> cuts;
+};
+
+// A range of executions between its mark and its Send().  Pooled.
+struct Range {
+  std::vector<Slice::Rank> ranks;
+  std::vector<AttemptKey> attempts;
+  std::string id_bytes;             // Device ids, one after the other ...
+  std::vector<uint32_t> id_ends;    // ... and where each ends.
+  std::vector<absl::string_view> device_ids;
+  bool recorded = false;  // Its record is in the partition's buffer.
+
+  void Clear() {
+    recorded = false;
+    ranks.clear();
+    attempts.clear();
+    id_bytes.clear();
+    id_ends.clear();
+    device_ids.clear();
+  }
+};
+
+// An outcome on its way from the transport to the slice.
+struct InboxEntry {
+  Slice::Rank rank;
+  uint8_t attempt;
+  OutcomeCode code;
+  int32_t status;
+  uint32_t payload_size;  // Bytes of Inbox::payloads that are its own.
+};
+struct Inbox {
+  std::vector<InboxEntry> entries;
+  std::string payloads;
+};
+
+// Evaluates the job's condition over one shard.
+class EvaluationWork : public Work {
+ public:
+  Job* job = nullptr;
+  Shard* shard = nullptr;
+  // Written by the worker that runs it; read once all have run.
+  RowSet targets;
+  uint64_t cut = 0;
+};
+
+// Dispatches one slice and takes in its outcomes.
+class SliceWork : public Work {
+ public:
+  SliceWork(Job* job, uint32_t number, Shard* shard, ShardState* shard_state,
+            uint64_t cut, RowSet targets)
+      : job(job),
+        number(number),
+        shard(shard),
+        shard_state(shard_state),
+        cut(cut),
+        slice(std::move(targets)) {
+    waiting_for_tokens.work = this;
+  }
+
+  // Its place among those that wait for tokens.
+  struct TokenWait : ReadyQueue::Item {
+    SliceWork* work = nullptr;
+  };
+
+  // Constant.
+  Job* const job;
+  const uint32_t number;  // Place in the job's slices.
+  Shard* const shard;
+  ShardState* const shard_state;
+  const uint64_t cut;
+
+  Slice slice ABSL_GUARDED_BY(shard->mutex);
+  bool closed ABSL_GUARDED_BY(shard->mutex) = false;  // Sends no more.
+
+  // Of the worker that runs it.
+  std::unique_ptr<Range> range;  // Marked running, not yet sent.
+  bool response_timer_armed = false;
+  bool connect_timeout_done = false;
+
+  // The range's record: kDurable or kRefused by the journal's callback.
+  enum RangeState : uint8_t { kNone, kCommitting, kDurable, kRefused };
+  std::atomic<uint8_t> range_state{kNone};
+  // Set until the transport has room again, or until tokens return.
+  std::atomic<bool> blocked{false};
+  std::atomic<bool> paced{false};
+  std::atomic<bool> response_timer_due{false};
+  TokenWait waiting_for_tokens;
+
+  absl::Mutex inbox_mutex;
+  Inbox inbox ABSL_GUARDED_BY(inbox_mutex);
+};
+
+using JobCallback = std::function<void(const JobInfo&)>;
+
+// Somebody who follows a job: at most one delivery is under way, and each tells
+// the latest, so that a slow watcher costs nothing.
+struct JobWatcher {
+  absl::Mutex mutex;
+  JobCallback callback ABSL_GUARDED_BY(mutex);  // Null: nobody listens.
+  bool ended ABSL_GUARDED_BY(mutex) = false;    // The end has been told.
+  std::atomic<bool> scheduled{false};
+};
+
+struct Job : std::enable_shared_from_this<Job> {
+  // What ends the pending, and perhaps the running, executions.
+  enum Close : uint32_t {
+    kConnectTimeout = 1,  // Waiting ones fail.
+    kDeadline = 2,        // All open ones fail: contract 2.7.
+    kCancel = 4,          // Pending ones are canceled, running ones go on.
+    kFailure = 8,         // All open ones fail: contract T9.
+  };
+
+  // Constant after creation.
+  uint64_t serial = 0;
+  JobRequest request;
+  std::optional<Condition> condition;  // Absent: broken; see condition_error.
+  absl::Status condition_error;
+  absl::Time created_time;
+  absl::Time start_time;
+  int partition = 0;  // Of the job-level records.
+  std::shared_ptr<const MethodCall> method;         // Method jobs.
+  std::shared_ptr<const std::string> desired_patch;  // Twin jobs that have one.
+
+  // Constant once the job runs.
+  std::vector<std::unique_ptr<SliceWork>> slices;
+  absl::Time started_time;  // Of every record: contract 3.1 createdDateTimeUtc.
+
+  // Between its start and that.
+  std::vector<std::unique_ptr<EvaluationWork>> evaluations;
+  std::atomic<int> evaluations_left{0};
+
+  std::atomic<uint64_t> virtual_time{0};
+  std::atomic<uint32_t> close{0};
+
+  // Guarded by the dispatcher's jobs mutex.
+  bool visible = false;  // Durable: may be read.
+  bool active = false;   // Counts for the active-job limit.
+  bool has_slot = false;
+
+  // A leaf, but for the executor's own lock.
+  mutable absl::Mutex mutex;
+  JobStatus status ABSL_GUARDED_BY(mutex) = JobStatus::kQueued;
+  // The decision between start, cancel and failure has been made, and is on its
+  // way to the journal.
+  bool decided ABSL_GUARDED_BY(mutex) = false;
+  bool ending ABSL_GUARDED_BY(mutex) = false;  // The end is on its way.
+  JobStatus final_status ABSL_GUARDED_BY(mutex) = JobStatus::kCompleted;
+  std::optional<absl::Time> end_time ABSL_GUARDED_BY(mutex);
+  std::string failure_reason ABSL_GUARDED_BY(mutex);
+  std::optional<JobStatistics> statistics ABSL_GUARDED_BY(mutex);
+  std::vector<std::shared_ptr<JobWatcher>> watchers ABSL_GUARDED_BY(mutex);
+
+  JobInfo Info() const;
+};
+
+}  // namespace muster
+
+#endif  // ENGINE_DISPATCH_JOB_STATE_H_

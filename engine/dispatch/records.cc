@@ -1,0 +1,249 @@
+// Reading executions: one job's, or the collection devices.jobs (contract 3).
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "engine/dispatch/dispatcher.h"
+#include "engine/model/error.h"
+#include "engine/query/document.h"
+#include "engine/query/page_token.h"
+#include "engine/twin/device_hash.h"
+
+namespace muster {
+namespace {
+
+// Executions that are read under one hold of a shard's lock.
+constexpr int kRanksPerHold = 256;
+
+ExecutionRecord MakeRecord(const Job& job, absl::string_view device_id,
+                           const Slice::View& view) {
+  ExecutionRecord record;
+  record.device_id = std::string(device_id);
+  record.job_id = job.request.job_id;
+  record.job_type = job.request.type();
+  record.status = view.status;
+  record.created_time = job.started_time;
+  record.last_updated_time = job.started_time;
+  if (view.start != nullptr) {
+    record.start_time = view.start->wall;
+    record.last_updated_time = view.start->wall;
+  }
+  if (view.end != nullptr) {
+    record.end_time = view.end->wall;
+    record.last_updated_time = view.end->wall;
+  }
+  if (view.result != nullptr) {
+    if (view.result->answered) {
+      record.response = ExecutionRecord::MethodResponse{
+          view.result->response_status, view.result->payload};
+    }
+    record.error_code = view.result->error;
+    record.error_description = view.result->description;
+  }
+  return record;
+}
+
+}  // namespace
+
+absl::Status Dispatcher::ForEachExecution(
+    absl::string_view job_id,
+    absl::FunctionRef<void(const ExecutionRecord&)> visit) const {
+  absl::StatusOr<JobPtr> found = FindJob(job_id);
+  if (!found.ok()) return found.status();
+  const Job& job = **found;
+  if (!HasTargets(job)) return absl::OkStatus();
+  std::vector<ExecutionRecord> records;
+  for (const auto& work : job.slices) {
+    int from = 0, size = 0;
+    do {
+      records.clear();
+      {
+        absl::ReaderMutexLock lock(&work->shard->mutex);
+        size = work->slice.size();
+        const int to = std::min(size, from + kRanksPerHold);
+        for (; from < to; ++from) {
+          records.push_back(MakeRecord(
+              job,
+              work->shard->DeviceIdAt(work->slice.targets().RowAt(from),
+                                      work->cut),
+              work->slice.Get(static_cast<Slice::Rank>(from))));
+        }
+      }
+      for (const ExecutionRecord& record : records) visit(record);
+    } while (from < size);
+  }
+  return absl::OkStatus();
+}
+
+// The slices of a job appear with its statistics, and are constant from then on.
+bool Dispatcher::HasTargets(const Job& job) {
+  absl::MutexLock lock(&job.mutex);
+  return job.statistics.has_value();
+}
+
+absl::StatusOr<int64_t> Dispatcher::JobMemoryUsage(
+    absl::string_view job_id) const {
+  absl::StatusOr<JobPtr> found = FindJob(job_id);
+  if (!found.ok()) return found.status();
+  int64_t bytes = 0;
+  if (!HasTargets(**found)) return bytes;
+  for (const auto& work : (*found)->slices) {
+    absl::ReaderMutexLock lock(&work->shard->mutex);
+    bytes += static_cast<int64_t>(sizeof(SliceWork) +
+                                  work->slice.MemoryUsage());
+  }
+  return bytes;
+}
+
+namespace {
+
+using RecordKey = std::pair<std::string, std::string>;  // deviceId, jobId.
+
+// Collects the rows of one page: the `size` smallest keys beyond `after` that
+// satisfy the statement.  Keys are compared before anything is read, so that a
+// page out of a million records builds few of them.
+class RecordCollector {
+ public:
+  RecordCollector(const Statement& statement, RecordKey after, size_t size)
+      : statement_(statement), after_(std::move(after)), size_(size) {}
+
+  bool IsWanted(absl::string_view device, absl::string_view job) const {
+    if (Compare(device, job, after_) <= 0) return false;
+    return rows_.size() <= size_ ||
+           Compare(device, job, std::prev(rows_.end())->first) < 0;
+  }
+
+  void Add(const ExecutionRecord& record) {
+    std::string text;
+    AppendExecutionJson(record, &text);
+    absl::StatusOr<Json> json = parser_.Parse(text);
+    if (!json.ok()) return;  // A payload beyond our limits on depth.
+    if (!statement_.Matches(JsonDocument(*std::move(json)))) return;
+    rows_.emplace(RecordKey{record.device_id, record.job_id}, std::move(text));
+    // One more than the page: whether there is a next one.
+    if (rows_.size() > size_ + 1) rows_.erase(std::prev(rows_.end()));
+  }
+
+  std::map<RecordKey, std::string>& rows() { return rows_; }
+
+ private:
+  static int Compare(absl::string_view device, absl::string_view job,
+                     const RecordKey& key) {
+    const int by_device = device.compare(key.first);
+    return by_device != 0 ? by_device : job.compare(key.second);
+  }
+
+  const Statement& statement_;
+  const RecordKey after_;
+  const size_t size_;
+  JsonParser parser_;
+  std::map<RecordKey, std::string> rows_;
+};
+
+}  // namespace
+
+absl::StatusOr<RecordPage> Dispatcher::QueryRecords(
+    const Statement& statement, int page_size,
+    absl::string_view continuation) const {
+  const absl::string_view collection = CollectionName(Collection::kDeviceJobs);
+  PageToken token{std::string(collection), statement.hash(), {}, 0};
+  RecordKey after;
+  if (!continuation.empty()) {
+    absl::StatusOr<PageToken> given =
+        DecodePageToken(continuation, collection, statement.hash());
+    if (!given.ok()) return given.status();
+    if (given->last_key.size() != 2) {
+      return MakeError(ErrorCode::kArgumentInvalid,
+                       "the continuation is not one of devices.jobs");
+    }
+    token = *std::move(given);
+    after = {token.last_key[0], token.last_key[1]};
+  }
+  int64_t wanted = page_size;
+  if (statement.top().has_value()) {
+    wanted = std::min(wanted, *statement.top() - token.rows_given);
+  }
+  RecordPage page;
+  if (wanted <= 0) return page;
+
+  std::vector<JobPtr> jobs;
+  {
+    absl::ReaderMutexLock lock(&jobs_mutex_);
+    for (const auto& [key, job] : listing_) {
+      if (!IsExpired(*job)) jobs.push_back(job);
+    }
+  }
+  std::optional<std::vector<std::string>> devices;
+  if (const auto& condition = statement.condition()) {
+    if (auto ids = condition->Candidates(Root::kJobId)) {
+      jobs.erase(std::remove_if(jobs.begin(), jobs.end(),
+                                [&](const JobPtr& job) {
+                                  return !std::binary_search(
+                                      ids->begin(), ids->end(),
+                                      job->request.job_id);
+                                }),
+                 jobs.end());
+    }
+    devices = condition->Candidates(Root::kDeviceId);
+  }
+  absl::flat_hash_set<absl::string_view> device_set;
+  absl::flat_hash_set<int> partitions;
+  if (devices.has_value()) {
+    device_set.insert(devices->begin(), devices->end());
+    for (const std::string& id : *devices) {
+      partitions.insert(
+          PartitionOfHash(DeviceHash(id), commit_.partition_count()));
+    }
+  }
+
+  RecordCollector collector(statement, after, static_cast<size_t>(wanted));
+  std::vector<ExecutionRecord> records;
+  for (const JobPtr& job : jobs) {
+    if (!HasTargets(*job)) continue;
+    for (const auto& work : job->slices) {
+      if (devices.has_value() &&
+          !partitions.contains(work->shard->partition())) {
+        continue;
+      }
+      int from = 0, size = 0;
+      do {
+        records.clear();
+        {
+          absl::ReaderMutexLock lock(&work->shard->mutex);
+          size = work->slice.size();
+          const int to = std::min(size, from + kRanksPerHold);
+          for (; from < to; ++from) {
+            const absl::string_view device = work->shard->DeviceIdAt(
+                work->slice.targets().RowAt(from), work->cut);
+            if (devices.has_value() && !device_set.contains(device)) continue;
+            if (!collector.IsWanted(device, job->request.job_id)) continue;
+            records.push_back(
+                MakeRecord(*job, device,
+                           work->slice.Get(static_cast<Slice::Rank>(from))));
+          }
+        }
+        for (const ExecutionRecord& record : records) collector.Add(record);
+      } while (from < size);
+    }
+  }
+
+  for (auto& [key, text] : collector.rows()) {
+    if (static_cast<int64_t>(page.rows.size()) == wanted) {
+      const bool top_reached = statement.top().has_value() &&
+                               token.rows_given >= *statement.top();
+      if (!top_reached) page.continuation = EncodePageToken(token);
+      break;
+    }
+    page.rows.push_back(std::move(text));
+    token.last_key = {key.first, key.second};
+    ++token.rows_given;
+  }
+  return page;
+}
+
+}  // namespace muster

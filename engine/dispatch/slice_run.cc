@@ -1,0 +1,519 @@
+// One run of a slice: what has happened to it is taken in, what is next goes out.
+//
+//   1. send the range whose record is durable
+//   2. under the shard's lock: outcomes, timeouts, closing, the next range; and
+//      their records into the partition's buffer
+//   3. flush; if the journal answers at once, send the new range right away
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "engine/dispatch/attempt_key.h"
+#include "engine/dispatch/dispatcher.h"
+#include "engine/model/check.h"
+
+namespace muster {
+namespace {
+
+// Targets that one run looks at while it holds the shard's lock.
+constexpr int kExaminedMax = 1024;
+
+constexpr char kNotOnline[] = "Timed out waiting for device to connect.";
+constexpr char kNoResponse[] =
+    "Timed out waiting for the response from device.";
+
+ExecutionResult Failed(ErrorCode error, absl::string_view description) {
+  ExecutionResult result;
+  result.status = ExecutionStatus::kFailed;
+  result.error = error;
+  result.description = std::string(description);
+  return result;
+}
+
+ExecutionResult DeviceGone() {
+  return Failed(ErrorCode::kDeviceNotFound,
+                "Device not registered or disabled.");
+}
+
+// What an outcome means for the execution.  REQUIRES: not kNotConnected.
+ExecutionResult ResultOf(OutcomeCode code, int32_t status,
+                         absl::string_view payload) {
+  switch (code) {
+    case OutcomeCode::kAnswered: {
+      if (payload.size() > kMethodPayloadSizeMax) {
+        return Failed(ErrorCode::kMessageTooLarge,
+                      "The device's answer is larger than 128 KB.");
+      }
+      ExecutionResult result;
+      result.answered = true;
+      result.response_status = status;
+      result.payload = payload.empty() ? "null" : std::string(payload);
+      return result;
+    }
+    case OutcomeCode::kNoHandler:
+      return Failed(ErrorCode::kDeviceNotOnline,
+                    "The device is connected but takes no direct methods.");
+    case OutcomeCode::kNoSuchDevice:
+      return DeviceGone();
+    case OutcomeCode::kBusy:
+      return Failed(ErrorCode::kDeviceMaximumInflightMethodExceeded,
+                    "Too many methods are in flight on the device.");
+    case OutcomeCode::kBadResponse:
+      return Failed(ErrorCode::kInvalidResponseWhileProxying,
+                    "The device's answer is not JSON or has no status.");
+    case OutcomeCode::kResponseTooLarge:
+      return Failed(ErrorCode::kMessageTooLarge,
+                    "The device's answer is larger than 128 KB.");
+    case OutcomeCode::kLinkLost:
+    case OutcomeCode::kTimeout:
+      return Failed(ErrorCode::kGatewayTimeout, kNoResponse);
+    case OutcomeCode::kNotConnected:
+    case OutcomeCode::kError:
+      break;
+  }
+  return Failed(ErrorCode::kServerError, "The transport failed.");
+}
+
+}  // namespace
+
+std::unique_ptr<Range> Dispatcher::TakeRange() {
+  absl::MutexLock lock(&pool_mutex_);
+  if (ranges_.empty()) return std::make_unique<Range>();
+  std::unique_ptr<Range> range = std::move(ranges_.back());
+  ranges_.pop_back();
+  return range;
+}
+
+void Dispatcher::GiveBackRange(std::unique_ptr<Range> range) {
+  range->Clear();
+  absl::MutexLock lock(&pool_mutex_);
+  ranges_.push_back(std::move(range));
+}
+
+void Dispatcher::RunSlice(SliceWork& work, Scratch& scratch) {
+  if (work.range != nullptr) {
+    const uint8_t state = work.range_state.load(std::memory_order_acquire);
+    if (state == SliceWork::kDurable) SendRange(work);
+    if (state == SliceWork::kRefused) GiveBackRange(std::move(work.range));
+  }
+
+  scratch.inbox.entries.clear();
+  scratch.inbox.payloads.clear();
+  {
+    absl::MutexLock lock(&work.inbox_mutex);
+    std::swap(scratch.inbox, work.inbox);
+  }
+  scratch.finished.clear();
+  scratch.results.clear();
+  scratch.notifications.clear();
+  scratch.delta = {};
+
+  Job& job = *work.job;
+  const int partition = work.shard->partition();
+  bool again = false;
+  {
+    absl::MutexLock lock(&work.shard->mutex);
+    TakeOutcomes(work, scratch);
+    if (work.response_timer_due.exchange(false)) {
+      work.response_timer_armed = false;
+      ExpireResponses(work, scratch);
+    }
+    uint32_t reasons = job.close.load(std::memory_order_acquire);
+    // Once is enough: TakeMethods() knows of it from then on.
+    if (work.connect_timeout_done) reasons &= ~Job::kConnectTimeout;
+    if (reasons != 0) {
+      CloseOpen(work, reasons, scratch);
+      work.connect_timeout_done |= (reasons & Job::kConnectTimeout) != 0;
+    }
+    if (!work.closed && work.range == nullptr && !work.blocked.load() &&
+        !work.paced.load() && work.slice.ready_count() > 0) {
+      again = job.method != nullptr ? !TakeMethods(work, scratch)
+                                    : !ApplyPatches(work, scratch);
+    }
+    JournalRun(work, scratch);
+  }
+  commit_.Flush(partition);
+  if (work.range != nullptr &&
+      work.range_state.load(std::memory_order_acquire) ==
+          SliceWork::kDurable) {
+    SendRange(work);
+    again = true;
+  }
+  ArmResponseTimer(work);
+  if (again) Wake(work);
+}
+
+void Dispatcher::FinishExecution(SliceWork& work, Slice::Rank rank,
+                                 const ExecutionResult& result,
+                                 Scratch& scratch) {
+  Slice& slice = work.slice;
+  if (slice.IsRunning(rank) && work.job->method != nullptr) {
+    uint8_t& in_flight =
+        work.shard_state->in_flight[slice.targets().RowAt(rank)];
+    if (in_flight > 0) --in_flight;
+  }
+  bool is_new = false;
+  const uint16_t number = slice.AddResult(result, &is_new);
+  if (is_new) {
+    AppendRecord(
+        ResultRecord{work.job->serial, work.number, number,
+                     static_cast<uint8_t>(result.status),
+                     static_cast<uint32_t>(result.error), result.answered,
+                     result.response_status, result.payload,
+                     result.description},
+        &scratch.results);
+  }
+  // The same instant for the whole run: the stamp is found again, not added.
+  slice.Finish(rank, slice.AddStamp(scratch.now), number, &scratch.delta);
+  scratch.finished.push_back({rank, number});
+}
+
+void Dispatcher::TakeOutcomes(SliceWork& work, Scratch& scratch) {
+  Slice& slice = work.slice;
+  scratch.now = Now();
+  const char* payload = scratch.inbox.payloads.data();
+  for (const InboxEntry& entry : scratch.inbox.entries) {
+    const absl::string_view body(payload, entry.payload_size);
+    payload += entry.payload_size;
+    if (entry.rank >= slice.size() || !slice.IsRunning(entry.rank) ||
+        slice.attempt(entry.rank) != entry.attempt) {
+      dropped_.fetch_add(1, std::memory_order_relaxed);
+      continue;
+    }
+    if (entry.code != OutcomeCode::kNotConnected) {
+      // The last result again, as most are, costs no new ResultRecord.
+      FinishExecution(work, entry.rank,
+                      ResultOf(entry.code, entry.status, body), scratch);
+      continue;
+    }
+    const int row = slice.targets().RowAt(entry.rank);
+    uint8_t& in_flight = work.shard_state->in_flight[row];
+    if (in_flight > 0) --in_flight;
+    slice.Return(entry.rank, /*sent=*/true, &scratch.delta);
+    scratch.returned.push_back(entry.rank);
+    // It stays ready if it has come back meanwhile; else TakeMethods() makes it
+    // wait.
+  }
+}
+
+void Dispatcher::ExpireResponses(SliceWork& work, Scratch& scratch) {
+  const absl::Duration limit =
+      scratch.now.monotonic - work.job->method->response_timeout;
+  Slice& slice = work.slice;
+  slice.ForEachRunning([&](Slice::Rank rank) {
+    work.shard->mutex.AssertHeld();
+    if (slice.RunningSince(rank) > limit) return;
+    FinishExecution(work, rank, Failed(ErrorCode::kGatewayTimeout, kNoResponse),
+                    scratch);
+  });
+}
+
+// Contract 2.6 (connect timeout), 2.7 (the limit), T9, and the native cancel.
+void Dispatcher::CloseOpen(SliceWork& work, uint32_t reasons,
+                           Scratch& scratch) {
+  if (work.closed) return;
+  const Slice& slice = work.slice;
+  const bool is_method = work.job->method != nullptr;
+
+  // The fate of a pending execution; nullopt: it stays.
+  auto close_pending =
+      [&](Slice::Rank rank) -> std::optional<ExecutionResult> {
+    work.shard->mutex.AssertHeld();
+    if (reasons & Job::kFailure) {
+      return Failed(ErrorCode::kServerError,
+                    "The job failed before the device was processed.");
+    }
+    if (reasons & Job::kCancel) {
+      ExecutionResult result;
+      result.status = ExecutionStatus::kCanceled;
+      return result;
+    }
+    const int row = slice.targets().RowAt(rank);
+    if (!work.shard->IsPresent(row, work.cut)) return DeviceGone();
+    if (is_method && !work.shard->IsEnabled(row)) return DeviceGone();
+    if (is_method && !work.shard->IsConnected(row)) {
+      return Failed(ErrorCode::kDeviceNotOnline, kNotOnline);
+    }
+    if (reasons & Job::kDeadline) {
+      return Failed(ErrorCode::kRequestTimedOut,
+                    "Job execution time ended before the device was "
+                    "processed.");
+    }
+    return std::nullopt;
+  };
+  auto close = [&](Slice::Rank rank) {
+    work.shard->mutex.AssertHeld();
+    if (auto result = close_pending(rank)) {
+      FinishExecution(work, rank, *result, scratch);
+    }
+  };
+  slice.ForEachReady(close);
+  slice.ForEachWaiting(close);
+
+  if (reasons & (Job::kDeadline | Job::kFailure)) {
+    slice.ForEachRunning([&](Slice::Rank rank) {
+      work.shard->mutex.AssertHeld();
+      FinishExecution(
+          work, rank,
+          reasons & Job::kDeadline
+              ? Failed(ErrorCode::kGatewayTimeout, kNoResponse)
+              : Failed(ErrorCode::kServerError,
+                       "The job failed before the device answered."),
+          scratch);
+    });
+    work.closed = true;
+  }
+}
+
+int64_t Dispatcher::TakeTokens(SliceWork& work, int64_t wanted) {
+  if (pacer_.unlimited()) return wanted;
+  const absl::Duration now = clock_.Monotonic();
+  const int64_t tokens = pacer_.Take(std::min(wanted, pacer_.share()), now);
+  if (tokens == 0) {
+    work.paced.store(true);
+    paced_.Push(&work.waiting_for_tokens,
+                work.job->virtual_time.load(std::memory_order_relaxed));
+    if (!tokens_timer_armed_.exchange(true)) {
+      AddTimer(pacer_.NextToken(now), {TimerEvent::kTokens, 0, 0});
+    }
+  }
+  return tokens;
+}
+
+bool Dispatcher::TakeMethods(SliceWork& work, Scratch& scratch) {
+  Job& job = *work.job;
+  Slice& slice = work.slice;
+  Shard& shard = *work.shard;
+  std::vector<uint8_t>& in_flight = work.shard_state->in_flight;
+  if (in_flight.empty()) in_flight.resize(kShardRowsMax);
+
+  const int64_t tokens = TakeTokens(
+      work, std::min(options_.range_rows_max, slice.ready_count()));
+  if (tokens == 0) return true;  // Woken when there are some.
+
+  std::unique_ptr<Range> range = TakeRange();
+  const uint16_t stamp = slice.AddStamp(scratch.now);
+  const bool connect_expired =
+      job.close.load(std::memory_order_acquire) & Job::kConnectTimeout;
+  int examined = 0;
+  int rank = slice.NextReady(0);
+  for (; rank >= 0 && examined < kExaminedMax &&
+         static_cast<int64_t>(range->ranks.size()) < tokens;
+       rank = slice.NextReady(rank + 1), ++examined) {
+    const Slice::Rank r = static_cast<Slice::Rank>(rank);
+    const int row = slice.targets().RowAt(rank);
+    if (!shard.IsPresent(row, work.cut) || !shard.IsEnabled(row)) {
+      FinishExecution(work, r, DeviceGone(), scratch);
+    } else if (!shard.IsConnected(row)) {
+      if (connect_expired) {
+        FinishExecution(work, r, Failed(ErrorCode::kDeviceNotOnline, kNotOnline),
+                        scratch);
+      } else {
+        slice.Wait(r);
+      }
+    } else if (in_flight[row] >= kMethodsInFlightPerDeviceMax) {
+      FinishExecution(work, r, ResultOf(OutcomeCode::kBusy, 0, ""), scratch);
+    } else {
+      ++in_flight[row];
+      slice.MarkRunning(r, stamp, &scratch.delta);
+      range->ranks.push_back(r);
+      range->attempts.push_back(MakeAttemptKey(
+          {job.serial, work.number, r, slice.attempt(r)}));
+      const absl::string_view id = shard.DeviceIdAt(row, work.cut);
+      range->id_bytes.append(id.data(), id.size());
+      range->id_ends.push_back(static_cast<uint32_t>(range->id_bytes.size()));
+    }
+  }
+  const int64_t taken = static_cast<int64_t>(range->ranks.size());
+  pacer_.Return(tokens - taken);
+  job.virtual_time.fetch_add(
+      taken + static_cast<int64_t>(scratch.finished.size()),
+      std::memory_order_relaxed);
+  dispatched_.fetch_add(taken, std::memory_order_relaxed);
+  if (range->ranks.empty()) {
+    GiveBackRange(std::move(range));
+    return rank < 0;
+  }
+  work.range = std::move(range);
+  work.range_state.store(SliceWork::kCommitting, std::memory_order_relaxed);
+  return true;  // Goes on when the range has been sent.
+}
+
+bool Dispatcher::ApplyPatches(SliceWork& work, Scratch& scratch) {
+  Job& job = *work.job;
+  Slice& slice = work.slice;
+  Shard& shard = *work.shard;
+  const TwinPatch& patch = std::get<TwinUpdateAction>(job.request.action).patch;
+
+  const int64_t tokens = TakeTokens(
+      work, std::min(options_.range_rows_max, slice.ready_count()));
+  if (tokens == 0) return true;  // Woken when there are some.
+
+  const ExecutionResult succeeded;
+  const uint16_t stamp = slice.AddStamp(scratch.now);
+  int64_t used = 0;
+  int rank = slice.NextReady(0);
+  for (; rank >= 0 && used < tokens; rank = slice.NextReady(rank + 1)) {
+    const Slice::Rank r = static_cast<Slice::Rank>(rank);
+    const int row = slice.targets().RowAt(rank);
+    if (!shard.IsPresent(row, work.cut)) {
+      FinishExecution(work, r, DeviceGone(), scratch);
+      continue;
+    }
+    ++used;
+    slice.MarkRunning(r, stamp, &scratch.delta);
+    const absl::StatusOr<TwinWrite> write =
+        shard.ApplyPatch(row, patch, scratch.now.wall);
+    if (!write.ok()) {
+      FinishExecution(work, r,
+                      Failed(ErrorCodeOf(write.status()),
+                             write.status().message()),
+                      scratch);
+      continue;
+    }
+    FinishExecution(work, r, succeeded, scratch);
+    if (job.desired_patch != nullptr && write->connected) {
+      scratch.notifications.push_back(
+          {std::string(shard.DeviceIdAt(row, work.cut)), job.desired_patch,
+           write->desired_version});
+    }
+  }
+  pacer_.Return(tokens - used);
+  dispatched_.fetch_add(used, std::memory_order_relaxed);
+  job.virtual_time.fetch_add(scratch.finished.size(),
+                             std::memory_order_relaxed);
+  return slice.ready_count() == 0;
+}
+
+void Dispatcher::JournalRun(SliceWork& work, Scratch& scratch) {
+  const bool new_range =
+      work.range != nullptr &&
+      work.range_state.load(std::memory_order_relaxed) ==
+          SliceWork::kCommitting &&
+      !work.range->recorded;
+  if (scratch.finished.empty() && scratch.returned.empty() && !new_range) {
+    return;
+  }
+  const JobPtr job = work.job->shared_from_this();
+  const int partition = work.shard->partition();
+  commit_.Add(
+      partition,
+      [&](std::string* out) {
+        out->append(scratch.results);
+        if (!scratch.returned.empty()) {
+          std::sort(scratch.returned.begin(), scratch.returned.end());
+          AppendReturned(job->serial, work.number, scratch.returned, out);
+        }
+        if (!scratch.finished.empty()) {
+          AppendFinished(job->serial, work.number, scratch.now.wall,
+                         scratch.finished, out);
+        }
+        if (new_range) {
+          AppendDispatched(job->serial, work.number, scratch.now.wall,
+                           work.range->ranks, out);
+        }
+      },
+      [self = shared_from_this(), job, &work, partition, new_range,
+       delta = scratch.delta,
+       notifications = std::move(scratch.notifications)](
+          const absl::Status& status) mutable {
+        if (new_range) {
+          work.range_state.store(
+              status.ok() ? SliceWork::kDurable : SliceWork::kRefused,
+              std::memory_order_release);
+          self->Wake(work);
+        }
+        if (!status.ok()) {
+          self->FailJob(job, status.message());
+        }
+        if (!notifications.empty() && status.ok()) {
+          self->notifier_.Add(partition, std::move(notifications));
+        }
+        self->Publish(job, delta);
+      });
+  if (new_range) work.range->recorded = true;
+  scratch.returned.clear();
+}
+
+void Dispatcher::SendRange(SliceWork& work) {
+  Range& range = *work.range;
+  bool closed;
+  {
+    absl::MutexLock lock(&work.shard->mutex);
+    closed = work.closed;
+  }
+  if (closed) {  // Its executions have failed meanwhile; nobody is called.
+    GiveBackRange(std::move(work.range));
+    return;
+  }
+  range.device_ids.clear();
+  uint32_t begin = 0;
+  for (uint32_t end : range.id_ends) {
+    range.device_ids.push_back(
+        absl::string_view(range.id_bytes).substr(begin, end - begin));
+    begin = end;
+  }
+  const uint64_t epoch = ready_epoch_.load();
+  const size_t sent = transport_.Send(
+      {work.job->method, range.attempts, range.device_ids});
+  MUSTER_CHECK(sent <= range.ranks.size());
+  if (sent < range.ranks.size()) {
+    const absl::Span<const Slice::Rank> unsent =
+        absl::MakeConstSpan(range.ranks).subspan(sent);
+    {
+      absl::MutexLock lock(&work.shard->mutex);
+      StatisticsDelta delta;
+      for (Slice::Rank rank : unsent) {
+        work.slice.Return(rank, /*sent=*/false, &delta);
+        --work.shard_state->in_flight[work.slice.targets().RowAt(rank)];
+      }
+      commit_.Add(
+          work.shard->partition(),
+          [&](std::string* out) {
+            AppendReturned(work.job->serial, work.number, unsent, out);
+          },
+          [self = shared_from_this(), job = work.job->shared_from_this(),
+           delta](const absl::Status& status) {
+            if (!status.ok()) self->FailJob(job, status.message());
+            self->Publish(job, delta);
+          });
+    }
+    pacer_.Return(static_cast<int64_t>(unsent.size()));
+    dispatched_.fetch_sub(static_cast<int64_t>(unsent.size()),
+                          std::memory_order_relaxed);
+    commit_.Flush(work.shard->partition());
+    Block(work, epoch);
+  }
+  GiveBackRange(std::move(work.range));
+}
+
+void Dispatcher::Block(SliceWork& work, uint64_t ready_epoch) {
+  work.blocked.store(true);
+  {
+    absl::MutexLock lock(&blocked_mutex_);
+    blocked_.emplace_back(work.job->shared_from_this(), &work);
+  }
+  // The transport may have had room again before we were on the list.
+  if (ready_epoch_.load() != ready_epoch) OnReady();
+}
+
+void Dispatcher::ArmResponseTimer(SliceWork& work) {
+  if (work.job->method == nullptr || work.response_timer_armed) return;
+  absl::Duration oldest = absl::InfiniteDuration();
+  {
+    absl::MutexLock lock(&work.shard->mutex);
+    if (work.slice.running_count() == 0) return;
+    work.slice.ForEachRunning([&](Slice::Rank rank) {
+      work.shard->mutex.AssertHeld();
+      oldest = std::min(oldest, work.slice.RunningSince(rank));
+    });
+  }
+  work.response_timer_armed = true;
+  AddTimer(oldest + work.job->method->response_timeout,
+           {TimerEvent::kResponseTimeout, work.job->serial, work.number});
+}
+
+}  // namespace muster

@@ -1,0 +1,98 @@
+#include "engine/dispatch/twin_journal.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/journal/record.h"
+
+namespace muster {
+namespace {
+
+std::string TextOrEmpty(const Json& json) {
+  return json.is_undefined() ? "" : JsonText(json.view());
+}
+
+}  // namespace
+
+void TwinJournal::OnTwinChange(const TwinChange& change) {
+  using Kind = TwinChange::Kind;
+  Shard& shard = index_->shard(change.shard);
+  switch (change.kind) {
+    case Kind::kUpserted:
+      commit_->Add(change.partition, [&](std::string* out) {
+        AppendRecord(TwinWrittenRecord{JsonText(change.document), change.time},
+                     out);
+      });
+      // It may be enabled, or connected, where it was not.
+      dispatcher_->OnRowChanged(shard, change.row);
+      return;
+
+    case Kind::kPatched:
+    case Kind::kReplaced:
+    case Kind::kReported: {
+      TwinPatchedRecord record;
+      record.device_id = std::string(change.device_id);
+      record.kind = change.kind == Kind::kPatched ? TwinPatchedRecord::kMerged
+                    : change.kind == Kind::kReplaced
+                        ? TwinPatchedRecord::kReplaced
+                        : TwinPatchedRecord::kReported;
+      record.tags = TextOrEmpty(change.patch->tags);
+      record.desired = TextOrEmpty(change.patch->desired);
+      record.reported = TextOrEmpty(change.patch->reported);
+      record.time = change.time;
+      const bool notify = change.kind != Kind::kReported &&
+                          change.after.connected && !record.desired.empty();
+      GroupCommit::Durable durable;
+      if (notify) {
+        durable = [notifier = notifier_, partition = change.partition,
+                   device = record.device_id,
+                   patch = std::make_shared<const std::string>(record.desired),
+                   version = change.after.desired_version](
+                      const absl::Status& status) {
+          if (!status.ok()) return;
+          std::vector<Notifier::Notification> one;
+          one.push_back({device, patch, version});
+          notifier->Add(partition, std::move(one));
+        };
+      }
+      commit_->Add(
+          change.partition,
+          [&](std::string* out) { AppendRecord(record, out); },
+          std::move(durable));
+      return;
+    }
+
+    case Kind::kEnabled:
+    case Kind::kDisabled:
+      commit_->Add(change.partition, [&](std::string* out) {
+        TwinPatchedRecord record;
+        record.device_id = std::string(change.device_id);
+        record.kind = change.kind == Kind::kEnabled
+                          ? TwinPatchedRecord::kEnabled
+                          : TwinPatchedRecord::kDisabled;
+        record.time = change.time;
+        AppendRecord(record, out);
+      });
+      dispatcher_->OnRowChanged(shard, change.row);
+      return;
+
+    case Kind::kErased:
+      commit_->Add(change.partition, [&](std::string* out) {
+        AppendRecord(
+            TwinErasedRecord{std::string(change.device_id), change.time}, out);
+      });
+      dispatcher_->OnRowChanged(shard, change.row);
+      return;
+
+    // Not journaled: after a restart the transport reports connections anew.
+    case Kind::kConnected:
+      dispatcher_->OnRowChanged(shard, change.row);
+      return;
+    case Kind::kDisconnected:
+      return;
+  }
+}
+
+}  // namespace muster

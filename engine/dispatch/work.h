@@ -1,0 +1,74 @@
+// Work: what waits in the ready queue, once at a time.
+//
+// Anybody may Wake() an item, at any moment and as often as they like; one
+// worker at a time runs it, and a wake during the run makes it run once more:
+//
+//            Claim by Wake      Begin            End
+//   idle ------------------> queued ---> running -----> idle
+//                              ^            | Wake
+//                              |    End     v
+//                              +---------- again
+//
+// So whatever happened before a Wake() is seen by a run that begins after it.
+#ifndef ENGINE_DISPATCH_WORK_H_
+#define ENGINE_DISPATCH_WORK_H_
+
+#include <atomic>
+#include <cstdint>
+
+#include "engine/schedule/ready_queue.h"
+
+namespace muster {
+
+class Work : public ReadyQueue::Item {
+ public:
+  virtual ~Work() = default;
+
+  // True if the caller has to push the item into the ready queue.  Lock-free.
+  bool ClaimByWake() {
+    State state = state_.load(std::memory_order_relaxed);
+    while (true) {
+      if (state == kQueued || state == kAgain) {
+        // (1) Release, even without a change: what this caller did is seen by
+        // the run, whose Begin() or End() acquires.
+        if (state_.compare_exchange_weak(state, state,
+                                         std::memory_order_acq_rel)) {
+          return false;
+        }
+        continue;
+      }
+      const State next = state == kIdle ? kQueued : kAgain;
+      // (1) Release: pairs with (2).
+      if (state_.compare_exchange_weak(state, next,
+                                       std::memory_order_acq_rel)) {
+        return next == kQueued;
+      }
+    }
+  }
+
+  // The worker that popped the item starts on it.
+  void Begin() {
+    // (2) Acquire: sees what was done before the wakes (1).
+    state_.exchange(kRunning, std::memory_order_acq_rel);
+  }
+
+  // The worker is done; true if it has to push the item again.
+  bool End() {
+    State expected = kRunning;
+    // (2) As Begin(): an item that was woken meanwhile is queued again.
+    if (state_.compare_exchange_strong(expected, kIdle,
+                                       std::memory_order_acq_rel)) {
+      return false;
+    }
+    state_.store(kQueued, std::memory_order_release);
+    return true;
+  }
+
+ private:
+  enum State : uint8_t { kIdle, kQueued, kRunning, kAgain };
+  std::atomic<State> state_{kIdle};
+};
+
+}  // namespace muster
+
+#endif  // ENGINE_DISPATCH_WORK_H_

@@ -1,0 +1,479 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/dispatch/notifier.h"
+#include "engine/dispatch/twin_journal.h"
+#include "engine/journal/group_commit.h"
+#include "engine/model/error.h"
+#include "engine/model/json.h"
+#include "engine/query/statement.h"
+#include "engine/twin/device_hash.h"
+#include "engine/twin/json_lines.h"
+
+namespace muster {
+namespace {
+
+// For an engine without a transport: takes nothing and knows no device.
+class NoTransport : public Transport {
+ public:
+  void Start(TransportSink*) override {}
+  size_t Send(const MethodBatch&) override { return 0; }
+  void NotifyDesired(absl::Span<const DesiredNotification>) override {}
+  void Shutdown() override {}
+};
+
+absl::Status OutOfRange(absl::string_view option, int64_t value, int64_t low,
+                        int64_t high) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      option, " must be in [", low, ", ", high, "]; got ", value));
+}
+
+absl::Status Validate(const EngineOptions& o) {
+  if (o.threads < 1 || o.threads > 256) {
+    return OutOfRange("threads", o.threads, 1, 256);
+  }
+  if (o.range_rows_max < 1 || o.range_rows_max > 4096) {
+    return OutOfRange("range_rows_max", o.range_rows_max, 1, 4096);
+  }
+  if (o.jobs_retained_max < 1 || o.jobs_retained_max > 10'000'000) {
+    return OutOfRange("jobs_retained_max", o.jobs_retained_max, 1, 10'000'000);
+  }
+  if (o.twin_count_max < 1 || o.twin_count_max > 1'000'000'000) {
+    return OutOfRange("twin_count_max", o.twin_count_max, 1, 1'000'000'000);
+  }
+  if (o.profile.jobs_available && (o.profile.active_jobs_max < 1 ||
+                                   o.profile.active_jobs_max > 1'000'000)) {
+    return OutOfRange("profile.active_jobs_max", o.profile.active_jobs_max, 1,
+                      1'000'000);
+  }
+  if (o.profile.job_device_operations_per_second < 0 ||
+      o.profile.job_device_operations_per_second > 1'000'000'000) {
+    return OutOfRange("profile.job_device_operations_per_second",
+                      o.profile.job_device_operations_per_second, 0,
+                      1'000'000'000);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+// In the order in which they are made; destroyed the other way round.
+struct Engine::Parts {
+  EngineOptions options;
+  Clock* clock = nullptr;
+  std::unique_ptr<Executor> own_executor;
+  Executor* executor = nullptr;
+  std::unique_ptr<Transport> own_transport;
+  Transport* transport = nullptr;
+  std::unique_ptr<Journal> own_journal;
+  std::shared_ptr<GroupCommit> commit;
+  std::shared_ptr<Notifier> notifier;
+  std::unique_ptr<TwinJournal> twin_journal;
+  std::unique_ptr<TwinIndex> index;
+  std::shared_ptr<Dispatcher> dispatcher;
+
+  // Waits until everything that was written to the device's partition so far is
+  // durable.
+  absl::Status SyncDevice(absl::string_view device_id) {
+    return Sync(
+        PartitionOfHash(DeviceHash(device_id), commit->partition_count()));
+  }
+  absl::Status Sync(int partition) {
+    const absl::Status status = commit->Sync(partition);
+    if (status.ok()) return status;
+    return MakeError(
+        ErrorCode::kServiceUnavailable,
+        absl::StrCat("the journal refused the write: ", status.message()));
+  }
+};
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
+    const EngineOptions& options) {
+  if (absl::Status s = Validate(options); !s.ok()) return s;
+  auto parts = std::make_unique<Parts>();
+  Parts& p = *parts;
+  p.options = options;
+  p.clock = options.clock != nullptr ? options.clock : &Clock::Real();
+  if (options.executor == nullptr) {
+    p.own_executor = MakeThreadExecutor(options.threads);
+  }
+  p.executor = p.own_executor ? p.own_executor.get() : options.executor;
+  if (options.transport == nullptr) {
+    p.own_transport = std::make_unique<NoTransport>();
+  }
+  p.transport = p.own_transport ? p.own_transport.get() : options.transport;
+  Journal* journal = options.journal;
+  if (journal == nullptr) {
+    absl::StatusOr<std::unique_ptr<Journal>> made = MakeMemoryJournal();
+    if (!made.ok()) return made.status();
+    p.own_journal = *std::move(made);
+    journal = p.own_journal.get();
+  }
+  absl::StatusOr<std::shared_ptr<GroupCommit>> commit =
+      GroupCommit::Create(journal, p.executor);
+  if (!commit.ok()) return commit.status();
+  p.commit = *std::move(commit);
+  p.notifier = std::make_shared<Notifier>(p.commit->partition_count(),
+                                          p.executor, p.transport);
+  p.twin_journal = std::make_unique<TwinJournal>(p.commit.get());
+
+  TwinIndex::Options index_options;
+  index_options.partition_count = p.commit->partition_count();
+  index_options.twin_count_max = options.twin_count_max;
+  index_options.observer = p.twin_journal.get();
+  absl::StatusOr<std::unique_ptr<TwinIndex>> index =
+      TwinIndex::Create(index_options);
+  if (!index.ok()) return index.status();
+  p.index = *std::move(index);
+
+  Dispatcher::Options d;
+  d.clock = p.clock;
+  d.executor = p.executor;
+  d.transport = p.transport;
+  d.commit = p.commit.get();
+  d.index = p.index.get();
+  d.notifier = p.notifier.get();
+  d.profile = options.profile;
+  d.on_active_limit = options.on_active_limit;
+  d.validate_condition_on_create = options.validate_condition_on_create;
+  d.query.function_profile = options.function_profile;
+  d.parse.strict_job_value_charset = options.strict_job_value_charset;
+  d.range_rows_max = options.range_rows_max;
+  d.jobs_retained_max = options.jobs_retained_max;
+  p.dispatcher = std::make_shared<Dispatcher>(d);
+  p.twin_journal->Connect(p.index.get(), p.dispatcher.get(),
+                          p.notifier.get());
+  p.transport->Start(p.dispatcher.get());
+  return std::unique_ptr<Engine>(new Engine(std::move(parts)));
+}
+
+Engine::Engine(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+Engine::~Engine() { Stop(); }
+
+void Engine::Stop() {
+  parts_->dispatcher->Stop();
+  parts_->notifier->Stop();
+  parts_->transport->Shutdown();
+  parts_->commit->Drain();
+}
+
+// ------------------------------------------------------------------- twins
+
+absl::Status Engine::UpsertTwin(absl::string_view document) {
+  absl::StatusOr<Json> json = ParseJson(document);
+  if (!json.ok()) return json.status();
+  absl::StatusOr<TwinWrite> write =
+      parts_->index->Upsert(json->view(), parts_->clock->Now());
+  if (!write.ok()) return write.status();
+  return parts_->SyncDevice(json->view().Find("deviceId").string_value());
+}
+
+absl::StatusOr<TwinSnapshot> Engine::GetTwin(
+    absl::string_view device_id) const {
+  return parts_->index->Get(device_id);
+}
+
+absl::StatusOr<TwinWrite> Engine::WriteTwin(absl::string_view device_id,
+                                            absl::string_view patch,
+                                            absl::string_view if_match,
+                                            TwinWriteKind kind) {
+  absl::StatusOr<Json> json = ParseJson(patch);
+  if (!json.ok()) return json.status();
+  absl::StatusOr<TwinPatch> parsed =
+      ParseTwinPatch(json->view(), kind == TwinWriteKind::kReported
+                                       ? PatchOrigin::kDevice
+                                       : PatchOrigin::kService);
+  if (!parsed.ok()) return parsed.status();
+  TwinIndex& index = *parts_->index;
+  const absl::Time now = parts_->clock->Now();
+  absl::StatusOr<TwinWrite> write =
+      kind == TwinWriteKind::kPatch
+          ? index.Patch(device_id, *parsed, if_match, now)
+      : kind == TwinWriteKind::kReplace
+          ? index.Replace(device_id, *parsed, if_match, now)
+          : index.PatchReported(device_id, *parsed, now);
+  if (!write.ok()) return write;
+  if (absl::Status s = parts_->SyncDevice(device_id); !s.ok()) return s;
+  return write;
+}
+
+absl::StatusOr<TwinWrite> Engine::PatchTwin(absl::string_view device_id,
+                                            absl::string_view patch,
+                                            absl::string_view if_match) {
+  return WriteTwin(device_id, patch, if_match, TwinWriteKind::kPatch);
+}
+
+absl::StatusOr<TwinWrite> Engine::ReplaceTwin(absl::string_view device_id,
+                                              absl::string_view document,
+                                              absl::string_view if_match) {
+  return WriteTwin(device_id, document, if_match, TwinWriteKind::kReplace);
+}
+
+absl::StatusOr<TwinWrite> Engine::PatchReported(absl::string_view device_id,
+                                                absl::string_view patch) {
+  return WriteTwin(device_id, patch, "", TwinWriteKind::kReported);
+}
+
+absl::Status Engine::EraseTwin(absl::string_view device_id) {
+  if (absl::Status s =
+          parts_->index->Erase(device_id, parts_->clock->Now());
+      !s.ok()) {
+    return s;
+  }
+  return parts_->SyncDevice(device_id);
+}
+
+absl::Status Engine::SetTwinEnabled(absl::string_view device_id,
+                                    bool enabled) {
+  if (absl::Status s = parts_->index->SetEnabled(device_id, enabled,
+                                                 parts_->clock->Now());
+      !s.ok()) {
+    return s;
+  }
+  return parts_->SyncDevice(device_id);
+}
+
+namespace {
+
+// Reads a file of lines in blocks that end where lines end.
+class LineFile {
+ public:
+  ~LineFile() {
+    if (file_ != nullptr) std::fclose(file_);
+  }
+
+  absl::Status Open(const std::string& path) {
+    file_ = std::fopen(path.c_str(), "rb");
+    if (file_ != nullptr) return absl::OkStatus();
+    return absl::NotFoundError(
+        absl::StrCat("cannot open ", path, ": ", std::strerror(errno)));
+  }
+
+  // The next block, empty at the end.
+  absl::StatusOr<std::string> Next(const std::string& path) {
+    constexpr size_t kBlockBytes = 4 << 20;
+    std::string block = std::move(rest_);
+    rest_.clear();
+    while (!at_end_) {
+      const size_t old_size = block.size();
+      block.resize(old_size + kBlockBytes);
+      const size_t n = std::fread(&block[old_size], 1, kBlockBytes, file_);
+      block.resize(old_size + n);
+      if (n < kBlockBytes) {
+        if (std::ferror(file_)) {
+          return absl::UnavailableError(absl::StrCat(
+              "cannot read ", path, ": ", std::strerror(errno)));
+        }
+        at_end_ = true;
+        break;
+      }
+      const size_t end = block.rfind('\n');
+      if (end == std::string::npos) continue;  // One long line.
+      rest_ = block.substr(end + 1);
+      block.resize(end + 1);
+      break;
+    }
+    return block;
+  }
+
+ private:
+  std::FILE* file_ = nullptr;
+  std::string rest_;
+  bool at_end_ = false;
+};
+
+// Parses blocks on the executor, a few at a time, in any order.
+class BlockParser : public std::enable_shared_from_this<BlockParser> {
+ public:
+  BlockParser(JsonLinesLoader* loader, Executor* executor)
+      : loader_(loader),
+        executor_(executor),
+        blocks_max_(2 * executor->concurrency()) {}
+
+  void Add(std::string block, int64_t first_line) {
+    {
+      absl::MutexLock lock(&mutex_);
+      mutex_.Await(absl::Condition(
+          +[](BlockParser* p) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+            return p->under_way_ < p->blocks_max_;
+          },
+          this));
+      ++under_way_;
+    }
+    executor_->Run([self = shared_from_this(), block = std::move(block),
+                    first_line]() {
+      self->loader_->Add(block, first_line);
+      absl::MutexLock lock(&self->mutex_);
+      --self->under_way_;
+    });
+  }
+
+  void Wait() {
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(
+        +[](BlockParser* p) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+          return p->under_way_ == 0;
+        },
+        this));
+  }
+
+ private:
+  JsonLinesLoader* const loader_;
+  Executor* const executor_;
+  const int blocks_max_;
+  absl::Mutex mutex_;
+  int under_way_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<LoadResult> Engine::LoadTwins(const std::string& path,
+                                             const LoadOptions& options) {
+  LineFile file;
+  if (absl::Status s = file.Open(path); !s.ok()) return s;
+  JsonLinesLoader::Options loader_options;
+  loader_options.skip_bad_lines = options.skip_bad_lines;
+  JsonLinesLoader loader(parts_->index.get(), loader_options);
+  auto parser = std::make_shared<BlockParser>(&loader, parts_->executor);
+  int64_t line = 1;
+  int64_t bytes = 0;
+  absl::Status failed;
+  while (true) {
+    absl::StatusOr<std::string> block = file.Next(path);
+    if (!block.ok()) failed = block.status();
+    if (!block.ok() || block->empty()) break;
+    const int64_t first_line = line;
+    line += std::count(block->begin(), block->end(), '\n');
+    bytes += static_cast<int64_t>(block->size());
+    parser->Add(*std::move(block), first_line);
+    if (options.progress) options.progress(bytes);
+  }
+  parser->Wait();
+  if (!failed.ok()) return failed;
+  absl::StatusOr<JsonLinesLoader::Loaded> loaded =
+      loader.Commit(parts_->clock->Now());
+  if (!loaded.ok()) return PrefixError(absl::StrCat(path, ": "),
+                                       loaded.status());
+  for (int i = 0; i < parts_->commit->partition_count(); ++i) {
+    if (absl::Status s = parts_->Sync(i); !s.ok()) return s;
+  }
+  LoadResult result;
+  result.loaded = loaded->twin_count;
+  result.skipped = loaded->skipped_count;
+  result.problems = std::move(loaded->messages);
+  return result;
+}
+
+absl::StatusOr<TwinPage> Engine::Query(absl::string_view statement,
+                                       int page_size,
+                                       absl::string_view continuation) const {
+  if (page_size < 1 || page_size > kTwinPageSizeMax) {
+    return MakeError(ErrorCode::kArgumentInvalid,
+                     absl::StrCat("page_size must be in [1, ",
+                                  kTwinPageSizeMax, "]; got ", page_size));
+  }
+  absl::StatusOr<Statement> parsed =
+      Statement::Parse(statement, {parts_->options.function_profile});
+  if (!parsed.ok()) return parsed.status();
+  if (parsed->collection() == Collection::kDevices) {
+    return parts_->index->Query(*parsed, page_size, continuation);
+  }
+  absl::StatusOr<RecordPage> records =
+      parts_->dispatcher->QueryRecords(*parsed, page_size, continuation);
+  if (!records.ok()) return records.status();
+  TwinPage page;
+  page.rows = std::move(records->rows);
+  page.item_type = std::string(parsed->item_type());
+  page.continuation = std::move(records->continuation);
+  return page;
+}
+
+// -------------------------------------------------------------------- jobs
+
+absl::StatusOr<JobInfo> Engine::CreateJob(const JobRequest& request) {
+  return parts_->dispatcher->CreateJob(request);
+}
+
+absl::StatusOr<JobInfo> Engine::CreateJobFromJson(absl::string_view job_id,
+                                                  absl::string_view body) {
+  JobParseOptions parse;
+  parse.strict_job_value_charset = parts_->options.strict_job_value_charset;
+  absl::StatusOr<JobRequest> request = ParseJobRequest(job_id, body, parse);
+  if (!request.ok()) return request.status();
+  return parts_->dispatcher->CreateJob(*request);
+}
+
+absl::StatusOr<JobInfo> Engine::GetJob(absl::string_view job_id) const {
+  return parts_->dispatcher->GetJob(job_id);
+}
+
+absl::StatusOr<JobPage> Engine::ListJobs(
+    const JobFilter& filter, int page_size,
+    absl::string_view continuation) const {
+  if (page_size < 1 || page_size > kTwinPageSizeMax) {
+    return MakeError(ErrorCode::kArgumentInvalid,
+                     absl::StrCat("page_size must be in [1, ",
+                                  kTwinPageSizeMax, "]; got ", page_size));
+  }
+  return parts_->dispatcher->ListJobs(filter, page_size, continuation);
+}
+
+absl::StatusOr<JobInfo> Engine::CancelJob(absl::string_view job_id,
+                                          const CancelOptions& options) {
+  return parts_->dispatcher->CancelJob(job_id, options);
+}
+
+absl::StatusOr<JobInfo> Engine::WaitJob(absl::string_view job_id,
+                                        absl::Duration timeout) const {
+  return parts_->dispatcher->WaitJob(job_id, timeout);
+}
+
+absl::StatusOr<std::unique_ptr<Engine::Watch>> Engine::WatchJob(
+    absl::string_view job_id, JobCallback callback) {
+  absl::StatusOr<std::shared_ptr<JobWatcher>> watcher =
+      parts_->dispatcher->WatchJob(job_id, std::move(callback));
+  if (!watcher.ok()) return watcher.status();
+  return std::make_unique<Watch>(*std::move(watcher));
+}
+
+Engine::Watch::Watch(std::shared_ptr<JobWatcher> watcher)
+    : watcher_(std::move(watcher)) {}
+
+Engine::Watch::~Watch() {
+  // A call under way holds the mutex.
+  absl::MutexLock lock(&watcher_->mutex);
+  watcher_->callback = nullptr;
+}
+
+absl::Status Engine::ForEachExecution(
+    absl::string_view job_id,
+    absl::FunctionRef<void(const ExecutionRecord&)> visit) const {
+  return parts_->dispatcher->ForEachExecution(job_id, visit);
+}
+
+EngineStats Engine::Stats() const {
+  const DispatcherStats dispatched = parts_->dispatcher->Stats();
+  EngineStats stats;
+  stats.twins = parts_->index->size();
+  stats.executions_dispatched = dispatched.executions_dispatched;
+  stats.outcomes_dropped = dispatched.outcomes_dropped;
+  stats.journal_bytes = parts_->commit->bytes();
+  stats.twin_bytes = parts_->index->MemoryUsage();
+  return stats;
+}
+
+absl::StatusOr<int64_t> Engine::JobMemoryUsage(
+    absl::string_view job_id) const {
+  return parts_->dispatcher->JobMemoryUsage(job_id);
+}
+
+}  // namespace muster

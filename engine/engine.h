@@ -1,0 +1,243 @@
+// Engine: schedules jobs over a fleet of devices.  The header to start from.
+//
+//   auto engine = muster::Engine::Create({.transport = &transport});
+//   (*engine)->UpsertTwin(R"({"deviceId": "d1", "tags": {"floor": 3}})");
+//   muster::JobRequest job;
+//   job.job_id = "reboot-floor-3";
+//   job.query_condition = "tags.floor = 3";
+//   job.action = muster::MethodAction{.method_name = "reboot"};
+//   (*engine)->CreateJob(job);
+//   auto info = (*engine)->WaitJob("reboot-floor-3", absl::Minutes(5));
+//
+// Every call is thread-safe.  A call that changes something returns OK once the
+// change is durable in the journal, and an error if nothing changed.  Errors
+// carry the public hub's number: ErrorCodeOf() in model/error.h.  Calls that
+// change something wait for the journal: they are not for the callbacks of a
+// journal; everywhere else, a transport's handlers included, they may be used.
+#ifndef ENGINE_ENGINE_H_
+#define ENGINE_ENGINE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "engine/dispatch/dispatcher.h"
+#include "engine/journal/journal.h"
+#include "engine/model/job.h"
+#include "engine/model/profile.h"
+#include "engine/query/options.h"
+#include "engine/schedule/clock.h"
+#include "engine/schedule/executor.h"
+#include "engine/transport.h"
+#include "engine/twin/twin_index.h"
+
+namespace muster {
+
+// The library's version, "major.minor.patch".
+inline constexpr char kVersion[] = "0.1.0";
+
+struct EngineOptions {
+  // What reaches the devices.  Not owned; must outlive the engine.  Without one
+  // every device is offline: twin jobs run, method jobs wait.
+  Transport* transport = nullptr;
+
+  // Not owned; must outlive the engine.  Without one: the machine's clocks, and
+  // threads of the engine's own.
+  Clock* clock = nullptr;
+  Executor* executor = nullptr;
+  int threads = 2;  // Of the engine's own executor; in [1, 256].
+
+  // Not owned; must outlive the engine.  Without one: in memory.
+  Journal* journal = nullptr;
+
+  // How many jobs may be active, and how fast they may go.
+  Profile profile;
+  ActiveLimitPolicy on_active_limit = ActiveLimitPolicy::kReject;
+
+  // false: a broken condition is accepted, and the job fails when it is due.
+  bool validate_condition_on_create = true;
+  FunctionProfile function_profile = FunctionProfile::kAll;
+  bool strict_job_value_charset = false;
+
+  int range_rows_max = 256;               // Executions per Send(); [1, 4096].
+  int64_t jobs_retained_max = 100'000;    // CreateJob() refuses beyond this.
+  int64_t twin_count_max = 100'000'000;   // UpsertTwin() refuses beyond this.
+};
+
+// How LoadTwins() is done, and what came of it.
+struct LoadOptions {
+  // Load the good lines although there are bad ones.
+  bool skip_bad_lines = false;
+  // Called now and then with the bytes read so far, on the calling thread.
+  std::function<void(int64_t bytes)> progress;
+};
+struct LoadResult {
+  int64_t loaded = 0;
+  int64_t skipped = 0;                // Only with skip_bad_lines ...
+  std::vector<std::string> problems;  // ... and why, the first few of them.
+};
+
+struct EngineStats {
+  int64_t twins = 0;
+  int64_t executions_dispatched = 0;
+  int64_t outcomes_dropped = 0;  // Late, or for the second time.
+  int64_t journal_bytes = 0;     // Handed to the journal.
+  int64_t twin_bytes = 0;        // Heap bytes of the twin index, about.
+};
+
+class Engine {
+ public:
+  // INVALID_ARGUMENT, naming the option, the value and its range; or what the
+  // journal answered.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(
+      const EngineOptions& options);
+
+  // Stop(), then frees everything.
+  ~Engine();
+
+  // Ends all work: no callback runs, and the transport and the journal are called
+  // no more, once it has returned.  Jobs stay as they are.  Idempotent.  Not from
+  // a callback.
+  void Stop();
+
+  // ------------------------------------------------------------------ twins
+
+  // Adds the twin, or puts it in the place of the one with its deviceId.
+  //   IotHubFormatError, ArgumentNull, ArgumentInvalid, MessageTooLarge
+  absl::Status UpsertTwin(absl::string_view document);
+
+  // Loads one twin per line; all of them, or on an error none.  The first bad
+  // line is named with what is wrong in it.
+  //   INVALID_ARGUMENT, and NOT_FOUND if there is no such file
+  absl::StatusOr<LoadResult> LoadTwins(const std::string& path,
+                                       const LoadOptions& options = {});
+
+  // DeviceNotFound.
+  absl::StatusOr<TwinSnapshot> GetTwin(absl::string_view device_id) const;
+
+  // Merges a partial twin {"tags": ..., "properties": {"desired": ...}}.
+  // `if_match`: "" or "*" for any, else the etag that the twin must have.
+  //   DeviceNotFound, PreconditionFailed, IotHubFormatError, ArgumentInvalid,
+  //   MessageTooLarge
+  absl::StatusOr<TwinWrite> PatchTwin(absl::string_view device_id,
+                                      absl::string_view patch,
+                                      absl::string_view if_match = "");
+
+  // Puts the sections of `document` in the place of the twin's.  Errors as
+  // PatchTwin().
+  absl::StatusOr<TwinWrite> ReplaceTwin(absl::string_view device_id,
+                                        absl::string_view document,
+                                        absl::string_view if_match = "");
+
+  // Merges reported properties, as the device itself does.
+  absl::StatusOr<TwinWrite> PatchReported(absl::string_view device_id,
+                                          absl::string_view patch);
+
+  // DeviceNotFound.
+  absl::Status EraseTwin(absl::string_view device_id);
+
+  // A disabled device takes no methods.  DeviceNotFound.
+  absl::Status SetTwinEnabled(absl::string_view device_id, bool enabled);
+
+  // One page of a statement (contract 5.3) on devices or devices.jobs; rows in
+  // ascending order of deviceId, then jobId.  page_size in [1, 1'000'000].
+  // `continuation`: empty, or the last page's; an empty one ends.
+  //   ArgumentInvalid  with line and column
+  absl::StatusOr<TwinPage> Query(absl::string_view statement,
+                                 int page_size = kHubPageSizeMax,
+                                 absl::string_view continuation = "") const;
+
+  // ------------------------------------------------------------------- jobs
+
+  // Accepts a job; it starts when its time has come.  The answer's status is
+  // queued.  Checked in the order of contract 1.10.
+  //   OperationNotAvailableInCurrentTier   profile basic
+  //   GenericBadRequest, ArgumentNull, ArgumentInvalid, MessageTooLarge,
+  //   PreconditionFailed                   the request, the condition
+  //   JobAlreadyExists                     the id is retained
+  //   ThrottlingMaxActiveJobCountExceeded  too many active jobs
+  //   ThrottlingException                  jobs_retained_max
+  absl::StatusOr<JobInfo> CreateJob(const JobRequest& request);
+
+  // The same from the JSON body of contract 1.2; `job_id` may be empty if the
+  // body names it.
+  absl::StatusOr<JobInfo> CreateJobFromJson(absl::string_view job_id,
+                                            absl::string_view body);
+
+  // JobNotFound.
+  absl::StatusOr<JobInfo> GetJob(absl::string_view job_id) const;
+
+  // Newest first.  page_size in [1, 1'000'000].  ArgumentInvalid for a damaged
+  // or foreign continuation.
+  absl::StatusOr<JobPage> ListJobs(const JobFilter& filter = {},
+                                   int page_size = kHubPageSizeMax,
+                                   absl::string_view continuation = "") const;
+
+  // Cancels a job that does not run yet; one that is cancelled already is left
+  // so.  A running one only if the options say so.
+  //   JobNotFound
+  //   OperationNotAllowedInCurrentState  running, completed or failed
+  absl::StatusOr<JobInfo> CancelJob(absl::string_view job_id,
+                                    const CancelOptions& options = {});
+
+  // Waits until the job is terminal and returns it; DEADLINE_EXCEEDED after
+  // `timeout` of real time.  JobNotFound.  Blocks the calling thread.
+  absl::StatusOr<JobInfo> WaitJob(
+      absl::string_view job_id,
+      absl::Duration timeout = absl::InfiniteDuration()) const;
+
+  // Calls `callback` with the job as it is now, and whenever it has changed, the
+  // last time when it is terminal; always with the latest, so that a slow
+  // callback misses states in between and nothing piles up.  On the executor, one
+  // call at a time.  Ends when the handle is destroyed, which waits for a call
+  // under way.  JobNotFound.
+  class Watch;
+  absl::StatusOr<std::unique_ptr<Watch>> WatchJob(absl::string_view job_id,
+                                                  JobCallback callback);
+
+  // Calls `visit` for every execution of the job, shard by shard, each as it is
+  // at that moment.  No lock is held during the calls.  JobNotFound.
+  absl::Status ForEachExecution(
+      absl::string_view job_id,
+      absl::FunctionRef<void(const ExecutionRecord&)> visit) const;
+
+  EngineStats Stats() const;
+
+  // Heap bytes of a job's target set and execution states.  JobNotFound.
+  absl::StatusOr<int64_t> JobMemoryUsage(absl::string_view job_id) const;
+
+ private:
+  struct Parts;
+  enum class TwinWriteKind { kPatch, kReplace, kReported };
+
+  explicit Engine(std::unique_ptr<Parts> parts);
+
+  absl::StatusOr<TwinWrite> WriteTwin(absl::string_view device_id,
+                                      absl::string_view patch,
+                                      absl::string_view if_match,
+                                      TwinWriteKind kind);
+
+  std::unique_ptr<Parts> parts_;
+};
+
+class Engine::Watch {
+ public:
+  explicit Watch(std::shared_ptr<JobWatcher> watcher);
+  ~Watch();
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+
+ private:
+  std::shared_ptr<JobWatcher> watcher_;
+};
+
+}  // namespace muster
+
+#endif  // ENGINE_ENGINE_H_
