@@ -1,5 +1,5 @@
-// LoopbackTransport keeps the promises of the Transport port: on simulated time,
-// and on threads.
+// LoopbackTransport keeps the promises of the Transport port: on simulated
+// time, and on threads.
 #include <memory>
 #include <string>
 #include <utility>
@@ -29,9 +29,8 @@ class LoopbackHarness : public TransportHarness {
     auto loopback = LoopbackTransport::Create(options, clock, executor);
     MUSTER_CHECK(loopback.ok());
     loopback_ = *std::move(loopback);
-    loopback_->SetHandler("never", [](const LoopbackCall&) {
-      return LoopbackReply::Never();
-    });
+    loopback_->SetHandler(
+        "never", [](const LoopbackCall&) { return LoopbackReply::Never(); });
   }
 
   Transport& transport() override { return *loopback_; }

@@ -51,8 +51,8 @@ struct DeviceNotification {
 
 // A transport and its devices.  A device answers the method
 //
-//   "echo"   soon, but not at once: status 200, {"device":<id>,"echo":<payload>}
-//   "never"  not at all.
+//   "echo"   soon, but not at once: status 200,
+//   {"device":<id>,"echo":<payload>} "never"  not at all.
 class TransportHarness {
  public:
   virtual ~TransportHarness() = default;
@@ -278,8 +278,7 @@ class TransportTestBase : public testing::TestWithParam<TransportHarnessParam> {
     return harness_->RunUntil([&] { return sink_.outcome_count() >= count; });
   }
   bool WaitUntilConnected(absl::string_view id, bool connected) {
-    return harness_->RunUntil(
-        [&] { return sink_.connected(id) == connected; });
+    return harness_->RunUntil([&] { return sink_.connected(id) == connected; });
   }
 
   RecordingSink sink_;  // Outlives the transport.
@@ -347,8 +346,8 @@ TEST_P(TransportConformanceTest, AnEmptyBatchIsTakenWhole) {
   EXPECT_EQ(sink_.outcome_count(), 0u);
 }
 
-// "For each attempt that Send() took at most one outcome"; here each is answered,
-// so exactly one.  "Each device is called at most once per attempt."
+// "For each attempt that Send() took at most one outcome"; here each is
+// answered, so exactly one.  "Each device is called at most once per attempt."
 TEST_P(TransportConformanceTest, EachAttemptRunsOnceAndHasOneOutcome) {
   const size_t count = harness_->send_window();
   StartWith(count);
@@ -412,8 +411,8 @@ TEST_P(TransportConformanceTest, OnReadyFollowsEachShortSend) {
     sent += taken;
     if (taken == offered) break;
     ++short_sends;
-    ASSERT_TRUE(harness_->RunUntil(
-        [&] { return sink_.ready_count() > ready_before; }));
+    ASSERT_TRUE(
+        harness_->RunUntil([&] { return sink_.ready_count() > ready_before; }));
   }
   EXPECT_GE(short_sends, 1);
   EXPECT_TRUE(WaitForOutcomes(count));
@@ -494,7 +493,8 @@ TEST_P(TransportConformanceTest, ChangesOfOneDeviceKeepTheirOrder) {
   EXPECT_EQ(last[DeviceOf(1)], true);
 }
 
-// "A kNotConnected outcome comes after the report that the device disconnected."
+// "A kNotConnected outcome comes after the report that the device
+// disconnected."
 TEST_P(TransportConformanceTest, NotConnectedComesAfterTheReport) {
   constexpr size_t kDevices = 20;
   StartWith(kDevices);
@@ -519,13 +519,14 @@ TEST_P(TransportConformanceTest, NotConnectedComesAfterTheReport) {
   EXPECT_GE(not_connected, 1);
 }
 
-// "Tells devices of new desired properties"; "For one device the engine calls in
-// ascending order of versions, and the transport keeps it."
+// "Tells devices of new desired properties"; "For one device the engine calls
+// in ascending order of versions, and the transport keeps it."
 TEST_P(TransportConformanceTest, NotificationsArriveInOrder) {
   StartWith(3);
   const std::string ids[] = {DeviceOf(0), DeviceOf(1), DeviceOf(2)};
   std::vector<std::string> patches;
-  for (int v = 0; v < 60; ++v) patches.push_back(absl::StrCat("{\"v\":", v, "}"));
+  for (int v = 0; v < 60; ++v)
+    patches.push_back(absl::StrCat("{\"v\":", v, "}"));
   for (int v = 0; v < 60; v += 2) {
     std::vector<DesiredNotification> batch;
     for (int w = v; w < v + 2; ++w) {
@@ -573,10 +574,9 @@ TEST_P(TransportConformanceTest, TheSinkMayCallTheTransport) {
     if (next >= kChain) return;
     const uint64_t attempt = next++;
     const std::string id = DeviceOf(0);
-    transport().NotifyDesired(
-        {{.device_id = id,
-          .patch = "{}",
-          .version = static_cast<int64_t>(attempt)}});
+    transport().NotifyDesired({{.device_id = id,
+                                .patch = "{}",
+                                .version = static_cast<int64_t>(attempt)}});
     EXPECT_EQ(BatchOf("echo").Add(attempt, id).SendTo(transport()), 1u);
   };
   sink_.on_outcomes = send_next;
