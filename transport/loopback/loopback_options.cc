@@ -91,8 +91,11 @@ std::string TimeName(Naming naming, absl::string_view name) {
 }
 
 std::string TimeText(Naming naming, absl::Duration d) {
-  return naming == Naming::kJson ? absl::StrCat(absl::ToDoubleMilliseconds(d))
-                                 : absl::FormatDuration(d);
+  if (naming == Naming::kCpp) return absl::FormatDuration(d);
+  const int64_t milliseconds = absl::ToInt64Milliseconds(d);
+  return absl::Milliseconds(milliseconds) == d
+             ? absl::StrCat(milliseconds)  // Not "3.6e+06".
+             : absl::StrCat(absl::ToDoubleMilliseconds(d));
 }
 
 std::string TimeRange(Naming naming, absl::Duration max) {
