@@ -1,6 +1,4 @@
 // The table of errors is the contract's (4.6), and errors keep their numbers.
-#include "engine/model/error.h"
-
 #include <set>
 #include <string>
 
@@ -8,6 +6,7 @@
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "engine/model/error.h"
 #include "gtest/gtest.h"
 
 namespace muster {
@@ -90,11 +89,11 @@ TEST_P(ErrorTableTest, IsTheContracts) {
   EXPECT_EQ(ErrorCodeOf(status), info.code);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Rows, ErrorTableTest, testing::ValuesIn(kRows),
-    [](const testing::TestParamInfo<Row>& info) {
-      return absl::StrCat(info.param.number, info.param.name);
-    });
+INSTANTIATE_TEST_SUITE_P(Rows, ErrorTableTest, testing::ValuesIn(kRows),
+                         [](const testing::TestParamInfo<Row>& info) {
+                           return absl::StrCat(info.param.number,
+                                               info.param.name);
+                         });
 
 TEST(ErrorTest, NumbersAndNamesAreUnique) {
   std::set<int> numbers;

@@ -1,6 +1,4 @@
 // Json: what texts it takes, what it keeps, and how it writes it down again.
-#include "engine/model/json.h"
-
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -14,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "engine/model/error.h"
+#include "engine/model/json.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -137,11 +136,10 @@ TEST(JsonTest, NumbersHaveJsonsForm) {
 }
 
 TEST(JsonTest, StringsDecodeEscapes) {
-  EXPECT_EQ(
-      ParseJson(R"("\"\\\/\b\f\n\r\t\u0041\u00e9\u20ac")")
-          ->view()
-          .string_value(),
-      "\"\\/\b\f\n\r\tA\xC3\xA9\xE2\x82\xAC");
+  EXPECT_EQ(ParseJson(R"("\"\\\/\b\f\n\r\t\u0041\u00e9\u20ac")")
+                ->view()
+                .string_value(),
+            "\"\\/\b\f\n\r\tA\xC3\xA9\xE2\x82\xAC");
   EXPECT_EQ(ParseJson(R"("\ud83d\ude00")")->view().string_value(),
             "\xF0\x9F\x98\x80");
 }
@@ -157,9 +155,8 @@ TEST(JsonTest, NulIsACharacter) {
 }
 
 TEST(JsonTest, LoneSurrogatesAreRefused) {
-  for (const char* text :
-       {R"("\ud800")", R"("\udc00")", R"("\ud800x")", R"("\udc00\ud800")",
-        R"({"\ud800":1})"}) {
+  for (const char* text : {R"("\ud800")", R"("\udc00")", R"("\ud800x")",
+                           R"("\udc00\ud800")", R"({"\ud800":1})"}) {
     ErrorOf(text);
   }
 }
@@ -177,10 +174,11 @@ TEST(JsonTest, TextsAreUtf8) {
 
 TEST(JsonTest, BrokenTextsAreRefused) {
   for (const char* text :
-       {"", " ", "{", "}", "[", "]", "[1", "[1,", "[1,]", "[,1]", "{\"a\"}",
-        "{\"a\":}", "{\"a\":1,}", "{a:1}", "{1:2}", "'a'", "\"a", "\"\n\"",
-        "\"\\x\"", "\"\\u12g4\"", "nul", "True", "1 2", "{}{}", "[1]]",
-        "// x\n1", "/**/1", "undefined"}) {
+       {"",           " ",           "{",     "}",        "[",       "]",
+        "[1",         "[1,",         "[1,]",  "[,1]",     "{\"a\"}", "{\"a\":}",
+        "{\"a\":1,}", "{a:1}",       "{1:2}", "'a'",      "\"a",     "\"\n\"",
+        "\"\\x\"",    "\"\\u12g4\"", "nul",   "True",     "1 2",     "{}{}",
+        "[1]]",       "// x\n1",     "/**/1", "undefined"}) {
     ErrorOf(text);
   }
 }
@@ -194,7 +192,8 @@ TEST(JsonTest, AParserIsReusable) {
   JsonParser parser;
   for (int i = 0; i < 3; ++i) {
     const std::string large = Nested(1000, "[1],", "2", "");
-    const absl::StatusOr<Json> json = parser.Parse(absl::StrCat("[", large, "]"));
+    const absl::StatusOr<Json> json =
+        parser.Parse(absl::StrCat("[", large, "]"));
     ASSERT_TRUE(json.ok());
     EXPECT_TRUE(json->view().At(1000).is_integer());
     EXPECT_FALSE(parser.Parse("{").ok());
@@ -204,9 +203,9 @@ TEST(JsonTest, AParserIsReusable) {
 
 TEST(JsonViewTest, TellsKindsApart) {
   const std::pair<const char*, JsonKind> kCases[] = {
-      {"null", JsonKind::kNull},     {"true", JsonKind::kBool},
-      {"1", JsonKind::kNumber},      {"1.5", JsonKind::kNumber},
-      {"\"\"", JsonKind::kString},   {"[]", JsonKind::kArray},
+      {"null", JsonKind::kNull},   {"true", JsonKind::kBool},
+      {"1", JsonKind::kNumber},    {"1.5", JsonKind::kNumber},
+      {"\"\"", JsonKind::kString}, {"[]", JsonKind::kArray},
       {"{}", JsonKind::kObject}};
   for (const auto& [text, kind] : kCases) {
     EXPECT_EQ(ParseJson(text)->view().kind(), kind) << text;
@@ -284,7 +283,13 @@ TEST(JsonWriterTest, KeepsTheOrderOfTheCalls) {
   JsonWriter w(&text);
   w.BeginObject();
   w.Key("z").Int(1);
-  w.Key("a").BeginArray().String("x\"y").Null().Bool(false).Double(2).EndArray();
+  w.Key("a")
+      .BeginArray()
+      .String("x\"y")
+      .Null()
+      .Bool(false)
+      .Double(2)
+      .EndArray();
   w.Key("m").BeginObject().EndObject();
   w.Key("r").Raw("[ 1 ]");
   w.Key("v").Value(ParseJson("{\"k\":0}")->view());
@@ -346,7 +351,8 @@ class RandomText {
         std::string out = "{";
         for (int i = Below(5); i > 0; --i) {
           // The number keeps names apart.
-          absl::StrAppend(&out, Pad(absl::StrCat("\"", Below(100), "-", i, "\"")),
+          absl::StrAppend(&out,
+                          Pad(absl::StrCat("\"", Below(100), "-", i, "\"")),
                           ":", Value(depth - 1), i > 1 ? "," : "");
         }
         return Pad(absl::StrCat(out, "}"));
@@ -363,11 +369,24 @@ class RandomText {
     return absl::StrCat(kSpaces[Below(7)], text, kSpaces[Below(7)]);
   }
   std::string Text() {
-    constexpr const char* kPieces[] = {
-        "a", "Z", " ", "\\\"", "\\\\", "\\u0000", "\\n", "\\ud83d\\ude00",
-        "\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80", "/", "\\/", "{", "]"};
+    constexpr const char* kPieces[] = {"a",
+                                       "Z",
+                                       " ",
+                                       "\\\"",
+                                       "\\\\",
+                                       "\\u0000",
+                                       "\\n",
+                                       "\\ud83d\\ude00",
+                                       "\xC3\xA9",
+                                       "\xE2\x82\xAC",
+                                       "\xF0\x9F\x98\x80",
+                                       "/",
+                                       "\\/",
+                                       "{",
+                                       "]"};
     std::string out = "\"";
-    for (int i = Below(6); i > 0; --i) absl::StrAppend(&out, kPieces[Below(15)]);
+    for (int i = Below(6); i > 0; --i)
+      absl::StrAppend(&out, kPieces[Below(15)]);
     return absl::StrCat(out, "\"");
   }
 
