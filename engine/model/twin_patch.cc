@@ -271,9 +271,11 @@ std::string KindPhrase(JsonView value) {
 absl::Status ReadVersion(JsonView value, const Place& place,
                          std::optional<int64_t>* version) {
   if (value.is_null()) return absl::OkStatus();
-  if (!value.is_integer() || value.int_value() < 1) {
+  if (!value.is_integer() || value.int_value() < 1 ||
+      value.int_value() > kTwinIntegerMax) {
     return Invalid(place, absl::StrCat("found ", KindPhrase(value),
-                                       "; a version is an integer from 1 on"));
+                                       "; a version is an integer from 1 on, "
+                                       "at most 2^52 - 1"));
   }
   *version = value.int_value();
   return absl::OkStatus();

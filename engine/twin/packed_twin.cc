@@ -364,10 +364,10 @@ struct Section {
 Section MakeSection(const Json& content, std::optional<int64_t> version) {
   const Json section = ReplaceSection(content.view());
   const int64_t v = version.value_or(1);
-  // A section that begins empty has been touched by no version yet.
-  const bool is_empty = section == Json::EmptyObject();
+  // A section as every twin begins with has been touched by no version yet.
+  const bool is_new = v == 1 && section == Json::EmptyObject();
   return {.bytes = SectionWithVersion(section.view(), v),
-          .base = {0, is_empty ? 0 : v}};
+          .base = {0, is_new ? 0 : v}};
 }
 
 }  // namespace
