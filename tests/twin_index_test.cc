@@ -382,6 +382,22 @@ TEST(PatchTest, Counters) {
             "\"2030-01-01T00:00:02.0000000Z\"");
 }
 
+TEST(PatchTest, VersionsStopWhereNoDocumentCouldSayThem) {
+  auto index = MakeIndex();
+  Put(*index, R"({"deviceId":"a","version":4503599627370494,"properties":{
+      "desired":{"$version":4503599627370495}}})");
+  TwinWrite w;
+  for (int i = 0; i < 3; ++i) {
+    w = Must(index->Patch("a", ServicePatch(R"({"properties":{"desired":{}}})"),
+                          "", At(1)));
+  }
+  EXPECT_EQ(w.version, kTwinIntegerMax);
+  EXPECT_EQ(w.desired_version, kTwinIntegerMax);
+  EXPECT_EQ(w.etag, 4u);
+  const Json document = Must(index->Get("a")).document;
+  EXPECT_EQ(Must(MakeIndex()->Upsert(document.view(), At(2))), w);
+}
+
 TEST(PatchTest, ContentOfAllSections) {
   auto index = MakeIndex();
   Put(*index,

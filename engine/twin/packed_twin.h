@@ -22,11 +22,19 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "engine/model/json.h"
+#include "engine/model/limits.h"
 #include "engine/query/document.h"
 #include "engine/twin/compact_id.h"
 #include "engine/twin/stamps.h"
 
 namespace muster {
+
+// The version after `version`.  Stays at the largest that a document may have:
+// no hub counts that far, but a document may begin there, and what the index
+// prints must be a twin.
+inline int64_t NextVersion(int64_t version) {
+  return version < kTwinIntegerMax ? version + 1 : version;
+}
 
 // What a block is made of.  Views of somebody else's bytes.
 struct TwinParts {

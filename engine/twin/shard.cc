@@ -35,6 +35,13 @@ struct Update {
   std::string stamps;  // The overlay.
 };
 
+// But for `$version`, which every stored property section has.
+bool HasNoMembers(JsonView section) {
+  const auto members = section.members();
+  auto second = members.begin();
+  return ++second == members.end();
+}
+
 // Merges or replaces a property section that holds `$version`.
 absl::StatusOr<Update> UpdateSection(absl::string_view name, JsonView section,
                                      JsonView patch, bool replace, Stamp base,
@@ -42,9 +49,7 @@ absl::StatusOr<Update> UpdateSection(absl::string_view name, JsonView section,
                                      int64_t version) {
   Update update;
   // A section without members has no node but itself, and that is touched.
-  const bool anew = replace || !patch.is_object() ||
-                    SectionWithVersion(JsonView(), version - 1) ==
-                        section.bytes();
+  const bool anew = replace || !patch.is_object() || HasNoMembers(section);
   const Json content =
       replace ? ReplaceSection(patch) : MergeSection(section, patch);
   absl::Status status =
@@ -143,6 +148,7 @@ absl::StatusOr<TwinWrite> Shard::Change(int row, const TwinPatch& patch,
   absl::StatusOr<Update> desired;
   if (!patch.desired.is_undefined()) {
     const int64_t version = r.twin.desired_version();
+    const int64_t next = NextVersion(version);
     if (patch.desired_version.value_or(version) != version) {
       return WrongVersion("properties.desired", *patch.desired_version,
                           version);
@@ -150,7 +156,7 @@ absl::StatusOr<TwinWrite> Shard::Change(int row, const TwinPatch& patch,
     desired = UpdateSection(
         "properties.desired", r.twin.desired(), patch.desired.view(), replace,
         parts.desired_base, parts.desired_stamps,
-        {.ticks = TicksFromTime(now), .version = version + 1}, version + 1);
+        {.ticks = TicksFromTime(now), .version = next}, next);
     if (!desired.ok()) return desired.status();
     parts.desired = desired->bytes;
     parts.desired_base = desired->base;
@@ -158,7 +164,7 @@ absl::StatusOr<TwinWrite> Shard::Change(int row, const TwinPatch& patch,
   }
   SetParts(&r, parts);
   ++r.twin.etag;
-  ++r.twin.version;
+  r.twin.version = NextVersion(r.twin.version);
   ++sequence_;
   return StateOf(row);
 }
@@ -178,7 +184,7 @@ absl::StatusOr<TwinWrite> Shard::PatchReported(int row, const TwinPatch& patch,
   absl::StatusOr<Update> reported = UpdateSection(
       "properties.reported", r.twin.reported(), patch.reported.view(),
       /*replace=*/false, parts.reported_base, parts.reported_stamps,
-      {.ticks = ticks, .version = 0}, version + 1);
+      {.ticks = ticks, .version = 0}, NextVersion(version));
   if (!reported.ok()) return reported.status();
   parts.reported = reported->bytes;
   parts.reported_base = reported->base;
@@ -240,21 +246,21 @@ void Shard::Overwrite(int row, PreparedTwin prepared, absl::Time now) {
   PackedTwin twin = std::move(prepared.twin);
   // Versions and etags never come back to a value they had.
   if (!prepared.has_etag) twin.etag = r.twin.etag + 1;
-  if (!prepared.has_version) twin.version = r.twin.version + 1;
+  if (!prepared.has_version) twin.version = NextVersion(r.twin.version);
   if (!prepared.has_connection) twin.connected = r.twin.connected;
   if (!prepared.has_desired_version || !prepared.has_reported_version) {
     TwinParts parts = twin.parts();
     std::string desired;
     std::string reported;
     if (!prepared.has_desired_version) {
-      const int64_t version = r.twin.desired_version() + 1;
+      const int64_t version = NextVersion(r.twin.desired_version());
       desired = SectionWithVersion(twin.desired(), version);
       parts.desired = desired;
       parts.desired_base.version = version;
     }
     if (!prepared.has_reported_version) {
       reported = SectionWithVersion(twin.reported(),
-                                    r.twin.reported_version() + 1);
+                                    NextVersion(r.twin.reported_version()));
       parts.reported = reported;
     }
     twin.SetParts(parts);
