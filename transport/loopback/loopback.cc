@@ -142,7 +142,8 @@ class LoopbackTransport::Core
       : model_(options),
         clock_(*clock),
         executor_(*executor),
-        index_(0, DeviceHash{{&devices_}}, DeviceEq{{&devices_}}) {
+        index_(0, DeviceHash{{&devices_}}, DeviceEq{{&devices_}}),
+        irregular_devices_(0, DeviceHash{{&devices_}}, DeviceEq{{&devices_}}) {
     const bool always_regular = model_.always_good_at_once() &&
                                 !model_.has_placeholders() &&
                                 options.answer_unknown && !options.record_calls;
@@ -178,6 +179,7 @@ class LoopbackTransport::Core
 
  private:
   using Buckets = std::map<int64_t, Bucket>;
+  using DeviceIndex = absl::flat_hash_set<uint32_t, DeviceHash, DeviceEq>;
 
   struct Change {
     uint32_t device;
@@ -231,7 +233,7 @@ class LoopbackTransport::Core
   void ChangeTo(uint32_t device, bool connected)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void BeginStay(uint32_t device) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void SetReach(Device& device, bool reachable, bool removed)
+  void SetReach(uint32_t device, bool reachable, bool removed)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ReportChanges() ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -257,9 +259,10 @@ class LoopbackTransport::Core
   mutable absl::Mutex mutex_;
   IdArena ids_ ABSL_GUARDED_BY(mutex_);
   std::vector<Device> devices_ ABSL_GUARDED_BY(mutex_);
-  absl::flat_hash_set<uint32_t, DeviceHash, DeviceEq> index_
-      ABSL_GUARDED_BY(mutex_);
-  int64_t irregular_devices_ ABSL_GUARDED_BY(mutex_) = 0;
+  DeviceIndex index_ ABSL_GUARDED_BY(mutex_);
+  // Those that are not just there and connected: all that Send() has to look
+  // into if ids without a record answer too, and small enough for a cache.
+  DeviceIndex irregular_devices_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, std::shared_ptr<const LoopbackHandler>>
       handlers_ ABSL_GUARDED_BY(mutex_);
 
@@ -394,11 +397,12 @@ std::shared_ptr<const LoopbackHandler> LoopbackTransport::Core::FindReach(
     const MethodBatch& batch, size_t first, Chunk* chunk) {
   absl::MutexLock lock(&mutex_);
   const bool answer_unknown = model_.options().answer_unknown;
+  const DeviceIndex& index = answer_unknown ? irregular_devices_ : index_;
   for (size_t i = 0; i < chunk->count; ++i) {
     chunk->reach[i] = Reach::kReachable;
-    if (answer_unknown && irregular_devices_ == 0) continue;
-    const auto it = index_.find(batch.device_ids[first + i]);
-    if (it == index_.end()) {
+    if (answer_unknown && index.empty()) continue;
+    const auto it = index.find(batch.device_ids[first + i]);
+    if (it == index.end()) {
       if (!answer_unknown) chunk->reach[i] = Reach::kNoSuchDevice;
     } else if (devices_[*it].removed) {
       chunk->reach[i] = Reach::kNoSuchDevice;
@@ -654,7 +658,7 @@ uint32_t LoopbackTransport::Core::FindOrAdd(absl::string_view id, bool* added) {
   devices_.push_back(device);
   index_.insert(index);
   if (!device.regular()) {
-    ++irregular_devices_;
+    irregular_devices_.insert(index);
     irregularities_.fetch_add(1, std::memory_order_relaxed);
   }
   return index;
@@ -669,7 +673,7 @@ void LoopbackTransport::Core::ChangeTo(uint32_t index, bool connected) {
     changes_.push_back({index, connected});
     BeginStay(index);
   } else {
-    SetReach(device, connected, device.removed);
+    SetReach(index, connected, device.removed);
   }
 }
 
@@ -686,16 +690,20 @@ void LoopbackTransport::Core::BeginStay(uint32_t index) {
   Arm();
 }
 
-void LoopbackTransport::Core::SetReach(Device& device, bool reachable,
+void LoopbackTransport::Core::SetReach(uint32_t index, bool reachable,
                                        bool removed) {
-  const int before = device.regular() ? 0 : 1;
+  Device& device = devices_[index];
+  const bool was_regular = device.regular();
   device.reachable = reachable;
   device.removed = removed;
-  const int change = (device.regular() ? 0 : 1) - before;
-  if (change == 0) return;
-  irregular_devices_ += change;
+  if (device.regular() == was_regular) return;
+  if (was_regular) {
+    irregular_devices_.insert(index);
+  } else {
+    irregular_devices_.erase(index);
+  }
   // Relaxed: a Send() that runs meanwhile may see the device as it was.
-  irregularities_.fetch_add(change, std::memory_order_relaxed);
+  irregularities_.fetch_add(was_regular ? 1 : -1, std::memory_order_relaxed);
 }
 
 // Reports what is queued, unless another thread, or a call further up the
@@ -712,8 +720,8 @@ void LoopbackTransport::Core::ReportChanges() {
     {
       absl::MutexLock lock(&mutex_);
       for (const Change& change : batch) {
-        Device& device = devices_[change.device];
-        SetReach(device, change.connected, device.removed);
+        SetReach(change.device, change.connected,
+                 devices_[change.device].removed);
       }
       batch.clear();
       report.clear();
@@ -723,8 +731,8 @@ void LoopbackTransport::Core::ReportChanges() {
       }
       batch.swap(changes_);
       for (const Change& change : batch) {
-        Device& device = devices_[change.device];
-        if (change.connected) SetReach(device, true, device.removed);
+        const Device& device = devices_[change.device];
+        if (change.connected) SetReach(change.device, true, device.removed);
         report.push_back({device.id(), change.connected});
       }
     }
@@ -774,9 +782,9 @@ void LoopbackTransport::Core::AddDevices(
       for (absl::string_view id : ids.subspan(first, kChangesPerReport)) {
         bool added;
         const uint32_t index = FindOrAdd(id, &added);
-        Device& device = devices_[index];
+        const Device& device = devices_[index];
         if (!added && !device.removed) continue;
-        SetReach(device, device.reachable, /*removed=*/false);
+        SetReach(index, device.reachable, /*removed=*/false);
         ChangeTo(index, connected.value_or(
                             !model_.IsOfflineAtFirst(model_.HashOf(id))));
       }
@@ -794,7 +802,7 @@ void LoopbackTransport::Core::RemoveDevice(absl::string_view id) {
     const uint32_t index = FindOrAdd(id, &added);
     Device& device = devices_[index];
     if (device.removed) return;
-    SetReach(device, device.reachable, /*removed=*/true);
+    SetReach(index, device.reachable, /*removed=*/true);
     if (device.connected) ChangeTo(index, false);
   }
   ReportChanges();
@@ -810,7 +818,7 @@ void LoopbackTransport::Core::SetConnected(absl::string_view id,
     const uint32_t index = FindOrAdd(id, &added);
     Device& device = devices_[index];
     if (!added && !device.removed && device.connected == connected) return;
-    SetReach(device, device.reachable, /*removed=*/false);
+    SetReach(index, device.reachable, /*removed=*/false);
     ChangeTo(index, connected);
   }
   ReportChanges();

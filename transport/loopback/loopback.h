@@ -16,11 +16,13 @@
 // are reported in batches from one callback per tick.  Outcomes without a delay
 // are reported from inside Send().
 //
-// Cost: with the default options, no handlers and no device disconnected, an
-// execution costs a few nanoseconds in Send() and nothing is allocated or
-// locked.  Otherwise about 100 ns, most of it for finding the device.  A device
-// takes about 32 bytes and its id, 16 more if it will drop or reconnect; a call
-// in flight takes 24 bytes and its payload.
+// Cost, measured with batches of 256 on one core: with the default options, no
+// handlers and no device disconnected or removed, 2.5 ns for an execution in
+// Send(), which then allocates nothing and takes no lock.  With shares or some
+// devices away about 50 ns, with latencies about 200 ns; without
+// options.answer_unknown 200 ns more, because each device has to be found among
+// all.  A device takes about 30 bytes and its id, 16 more if it will drop or
+// reconnect; a call in flight takes 24 bytes and its payload.
 #ifndef TRANSPORT_LOOPBACK_LOOPBACK_H_
 #define TRANSPORT_LOOPBACK_LOOPBACK_H_
 
