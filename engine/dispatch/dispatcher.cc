@@ -142,6 +142,11 @@ void Dispatcher::AddWallTimer(absl::Time due, const TimerEvent& event) {
   if (wall_timers_.Add(due, event)) ArmTimer();
 }
 
+void Dispatcher::ArmTokensTimer(absl::Duration due) {
+  if (tokens_timer_armed_.exchange(true)) return;
+  AddTimer(due, {TimerEvent::kTokens, 0, 0});
+}
+
 void Dispatcher::ArmTimer() {
   if (stopping_.load()) return;
   const absl::Duration now = clock_.Monotonic();
@@ -186,14 +191,16 @@ void Dispatcher::ExpireTimers() {
 
 void Dispatcher::OnTimer(const TimerEvent& event) {
   if (event.kind == TimerEvent::kTokens) {
+    const absl::Duration now = clock_.Monotonic();
     tokens_timer_armed_.store(false);
-    int64_t tokens = pacer_.Available(clock_.Monotonic());
-    for (; tokens > 0; --tokens) {
+    for (int64_t tokens = pacer_.Available(now); tokens > 0; --tokens) {
       auto* item = static_cast<SliceWork::TokenWait*>(paced_.Pop());
-      if (item == nullptr) break;
+      if (item == nullptr) return;
       item->work->paced.store(false);
       Wake(*item->work);
     }
+    // Those that were woken may leave their tokens: the others come next.
+    if (paced_.size() > 0) ArmTokensTimer(now + pacer_.interval());
     return;
   }
   JobPtr job = FindBySerial(event.job);

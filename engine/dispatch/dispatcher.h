@@ -190,6 +190,8 @@ class Dispatcher : public TransportSink,
   void AddTimer(absl::Duration due, const TimerEvent& event);
   void AddWallTimer(absl::Time due, const TimerEvent& event);
   void ArmTimer();
+  // Wakes slices that wait for tokens; does nothing if it is armed already.
+  void ArmTokensTimer(absl::Duration due);
   void Post(void (Dispatcher::*step)(JobPtr), JobPtr job);
 
   // ---- life of a job (job_lifecycle.cc)

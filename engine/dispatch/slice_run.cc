@@ -276,9 +276,7 @@ int64_t Dispatcher::TakeTokens(SliceWork& work, int64_t wanted) {
     work.paced.store(true);
     paced_.Push(&work.waiting_for_tokens,
                 work.job->virtual_time.load(std::memory_order_relaxed));
-    if (!tokens_timer_armed_.exchange(true)) {
-      AddTimer(pacer_.NextToken(now), {TimerEvent::kTokens, 0, 0});
-    }
+    ArmTokensTimer(pacer_.NextToken(now));
   }
   return tokens;
 }

@@ -12,6 +12,11 @@ Pacer::Pacer(int64_t rate) : rate_(rate), tokens_(rate) {
 
 int64_t Pacer::share() const { return std::max<int64_t>(1, rate_ / 8); }
 
+absl::Duration Pacer::interval() const {
+  if (unlimited()) return absl::ZeroDuration();
+  return absl::Nanoseconds((kUnitsPerToken + rate_ - 1) / rate_);
+}
+
 void Pacer::Refill(absl::Duration now) {
   if (!started_) {
     started_ = true;

@@ -25,6 +25,9 @@ class Pacer {
   // turn while the bucket is nearly empty: an eighth of a second, at least 1.
   int64_t share() const;
 
+  // Time between two tokens, rounded up; zero without a limit.
+  absl::Duration interval() const;
+
   // Takes up to `wanted` tokens and returns how many; `now` is monotonic.
   int64_t Take(int64_t wanted, absl::Duration now);
 
