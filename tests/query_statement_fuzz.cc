@@ -46,20 +46,19 @@ void CheckStatement(const Statement& statement,
                     const std::vector<JsonDocument>& rows) {
   MUSTER_CHECK(!(statement.is_select_all() && statement.is_aggregate()));
   MUSTER_CHECK(statement.is_select_all() == (statement.item_type() != "Raw"));
-  MUSTER_CHECK(!statement.top().has_value() || *statement.top() >= 0);
+  const int64_t top = statement.top().value_or(INT64_MAX);
+  MUSTER_CHECK(top >= 0);
 
-  if (statement.condition().has_value()) {
+  if (const std::optional<Condition>& condition = statement.condition()) {
     // What stands behind WHERE is a condition by itself.
     const absl::StatusOr<Condition> alone =
-        Condition::Parse(statement.condition()->text(), statement.collection());
-    MUSTER_CHECK(alone.ok() &&
-                 *alone->expr() == *statement.condition()->expr());
+        Condition::Parse(condition->text(), statement.collection());
+    MUSTER_CHECK(alone.ok() && *alone->expr() == *condition->expr());
   }
   if (statement.is_aggregate()) {
     const std::vector<std::string> answer = Aggregate(statement, rows, 0);
     MUSTER_CHECK(answer == Aggregate(statement, rows, 3));
-    MUSTER_CHECK(!statement.top().has_value() ||
-                 static_cast<int64_t>(answer.size()) <= *statement.top());
+    MUSTER_CHECK(static_cast<int64_t>(answer.size()) <= top);
     for (const std::string& row : answer) CheckRow(row);
   } else if (!statement.is_select_all()) {
     for (const JsonDocument& row : rows) CheckRow(statement.ProjectRow(row));

@@ -44,10 +44,10 @@ std::vector<std::string> RowsOf(const Statement& statement,
     }
     return aggregator.Rows();
   }
+  const int64_t top = statement.top().value_or(INT64_MAX);
   std::vector<std::string> rows;
   for (const JsonDocument& document : documents) {
-    if (statement.top().has_value() &&
-        static_cast<int64_t>(rows.size()) >= *statement.top()) {
+    if (static_cast<int64_t>(rows.size()) >= top) {
       break;
     }
     if (!statement.Matches(document)) continue;
@@ -206,8 +206,9 @@ TEST(StatementTest, Parts) {
   ASSERT_TRUE(some.ok());
   EXPECT_FALSE(some->is_select_all());
   EXPECT_EQ(some->top(), 3);
-  ASSERT_TRUE(some->condition().has_value());
-  EXPECT_EQ(some->condition()->text(), "tags.x = 'é'");
+  const std::optional<Condition>& condition = some->condition();
+  ASSERT_TRUE(condition.has_value());
+  EXPECT_EQ(condition->text(), "tags.x = 'é'");
   EXPECT_NE(some->hash(), all->hash());
   EXPECT_EQ(some->hash(), Statement::Parse(some->text())->hash());
 }
@@ -289,6 +290,7 @@ TEST(StatementTest, Errors) {
 TEST(StatementTest, TokensInASelectList) {
   // One token and a comma for each column but the last.
   std::vector<std::string> columns;
+  columns.reserve(1025);
   for (int i = 0; i < 1024; ++i) columns.push_back(absl::StrCat("c", i));
   EXPECT_EQ(ErrorOf(absl::StrCat("SELECT ", absl::StrJoin(columns, ","),
                                  " FROM devices")),
@@ -450,6 +452,21 @@ TEST(Groups, NumberIsBounded) {
   Aggregator other(*statement);
   ASSERT_EQ(other.Add(Row(GroupRow("other"))), absl::OkStatus());
   EXPECT_EQ(ErrorCodeOf(other.Merge(aggregator)), ErrorCode::kArgumentInvalid);
+}
+
+TEST(Groups, ValuesInTheirColumnsAreBounded) {
+  std::string text = "SELECT COUNT()";
+  for (int i = 1; i < 512; ++i) absl::StrAppend(&text, ",COUNT()");
+  const auto statement =
+      Statement::Parse(text + " FROM devices GROUP BY deviceId");
+  ASSERT_TRUE(statement.ok());
+  Aggregator aggregator(*statement);
+  for (size_t i = 0; i < kQueryGroupCellsMax / 512; ++i) {
+    ASSERT_EQ(aggregator.Add(Row(GroupRow(absl::StrCat("d", i)))),
+              absl::OkStatus());
+  }
+  EXPECT_EQ(ErrorCodeOf(aggregator.Add(Row(GroupRow("new")))),
+            ErrorCode::kArgumentInvalid);
 }
 
 TEST(Groups, BytesAreBounded) {

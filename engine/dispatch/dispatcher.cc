@@ -90,12 +90,11 @@ void Dispatcher::RunWorker() {
     ExpireTimers();
     Work* work = static_cast<Work*>(ready_.Pop());
     if (work == nullptr) break;
+    const std::shared_ptr<void> owner = std::move(work->owner);
     work->Begin();
     if (auto* slice = dynamic_cast<SliceWork*>(work)) {
       RunSlice(*slice, *scratch);
-      if (slice->End()) {
-        Push(slice, slice->job->virtual_time.load(std::memory_order_relaxed));
-      }
+      if (slice->End()) Push(slice, *slice->job);
     } else {
       // The last evaluation of a job deletes all of them.
       RunEvaluation(static_cast<EvaluationWork&>(*work));
@@ -112,15 +111,14 @@ void Dispatcher::RunWorker() {
   if (ready_.size() > 0) StartWorker();
 }
 
-void Dispatcher::Push(Work* work, uint64_t virtual_time) {
-  ready_.Push(work, virtual_time);
+void Dispatcher::Push(Work* work, Job& job) {
+  work->owner = job.shared_from_this();
+  ready_.Push(work, job.virtual_time.load(std::memory_order_relaxed));
   StartWorker();
 }
 
 void Dispatcher::Wake(SliceWork& slice) {
-  if (slice.ClaimByWake()) {
-    Push(&slice, slice.job->virtual_time.load(std::memory_order_relaxed));
-  }
+  if (slice.ClaimByWake()) Push(&slice, *slice.job);
 }
 
 void Dispatcher::Post(void (Dispatcher::*step)(JobPtr), JobPtr job) {
@@ -196,6 +194,7 @@ void Dispatcher::OnTimer(const TimerEvent& event) {
     for (int64_t tokens = pacer_.Available(now); tokens > 0; --tokens) {
       auto* item = static_cast<SliceWork::TokenWait*>(paced_.Pop());
       if (item == nullptr) return;
+      const std::shared_ptr<Job> owner = std::move(item->owner);
       item->work->paced.store(false);
       Wake(*item->work);
     }

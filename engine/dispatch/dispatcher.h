@@ -183,7 +183,8 @@ class Dispatcher : public TransportSink,
   void Leave();
   void StartWorker();
   void RunWorker();
-  void Push(Work* work, uint64_t virtual_time);
+  // REQUIRES: the caller has claimed the item.
+  void Push(Work* work, Job& job);
   void Wake(SliceWork& slice);
   void ExpireTimers();
   void OnTimer(const TimerEvent& event);

@@ -337,13 +337,11 @@ void Dispatcher::BeginEvaluation(const JobPtr& job) {
     work->shard = &index_.shard(shard);
     job->evaluations.push_back(std::move(work));
   }
-  const uint64_t virtual_time =
-      job->virtual_time.load(std::memory_order_relaxed);
   // The last evaluation to run deletes them all: not before all are pushed.
   job->evaluations_left.fetch_add(1);
   for (auto& work : job->evaluations) {
     MUSTER_CHECK(work->ClaimByWake());
-    Push(work.get(), virtual_time);
+    Push(work.get(), *job);
   }
   if (job->evaluations_left.fetch_sub(1) == 1) FinishEvaluation(job);
 }

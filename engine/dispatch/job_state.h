@@ -97,6 +97,7 @@ class SliceWork : public Work {
   // Its place among those that wait for tokens.
   struct TokenWait : ReadyQueue::Item {
     SliceWork* work = nullptr;
+    std::shared_ptr<Job> owner;  // While it is there: see Work::owner.
   };
 
   // Constant.

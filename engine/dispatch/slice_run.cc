@@ -274,6 +274,7 @@ int64_t Dispatcher::TakeTokens(SliceWork& work, int64_t wanted) {
   const int64_t tokens = pacer_.Take(std::min(wanted, pacer_.share()), now);
   if (tokens == 0) {
     work.paced.store(true);
+    work.waiting_for_tokens.owner = work.job->shared_from_this();
     paced_.Push(&work.waiting_for_tokens,
                 work.job->virtual_time.load(std::memory_order_relaxed));
     ArmTokensTimer(pacer_.NextToken(now));

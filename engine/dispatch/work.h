@@ -15,6 +15,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 
 #include "engine/schedule/ready_queue.h"
 
@@ -23,6 +24,10 @@ namespace muster {
 class Work : public ReadyQueue::Item {
  public:
   virtual ~Work() = default;
+
+  // Of whoever queued the item, until it is popped: the job must not go away
+  // while the queue has a plain pointer into it.
+  std::shared_ptr<void> owner;
 
   // True if the caller has to push the item into the ready queue.  Lock-free.
   bool ClaimByWake() {

@@ -126,8 +126,9 @@ std::string FailureReason(const absl::Status& error) {
   constexpr absl::string_view kBeginning =
       "SQL query parse failed due to following errors: ";
   const std::optional<ParseError> parse_error = ParseErrorOf(error);
-  if (!parse_error.has_value())
+  if (!parse_error.has_value()) {
     return absl::StrCat(kBeginning, error.message());
+  }
   const SourcePosition position = parse_error->position;
   const size_t column =
       position.column + (position.line == 1 ? kJobPrefix.size() : 0);

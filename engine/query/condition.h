@@ -69,7 +69,8 @@ class Condition {
 
   // The parsed form, nullptr for `*`; lives as long as any copy of this.
   const Expr* expr() const {
-    return rep_->expr.has_value() ? &*rep_->expr : nullptr;
+    const std::optional<Expr>& expr = rep_->expr;
+    return expr.has_value() ? &*expr : nullptr;
   }
 
   // Values of `root` outside of which no row can satisfy the condition, sorted

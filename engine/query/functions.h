@@ -14,7 +14,7 @@ namespace muster {
 
 // A string that a function would make longer than this, in bytes, is undefined
 // instead.  No value of a row is as long; it bounds what CONCAT can pile up.
-inline constexpr size_t kQueryStringSizeMax = 256 * 1024;
+inline constexpr size_t kQueryStringSizeMax = size_t{256} * 1024;
 
 enum class Function : uint8_t {
   kIsDefined,
@@ -47,10 +47,10 @@ enum class Function : uint8_t {
 };
 
 struct FunctionInfo {
-  Function function;
-  absl::string_view name;  // Canonical, in capitals.
+  absl::string_view name;  // In capitals.
   int argument_count_min;
   int argument_count_max;
+  Function function;
   FunctionProfile profile;  // The narrowest profile that has it.
 };
 

@@ -827,10 +827,9 @@ class Parser {
                       "whole records only");
     }
     for (size_t i = 0; i < written_.size(); ++i) {
-      if (written_[i].empty()) continue;  // COUNT.
-      Path path;
-      if (!Resolve(written_[i], &path)) return false;
-      statement->projections[i].path = std::move(path);
+      Projection& projection = statement->projections[i];
+      if (projection.aggregate == AggregateFunction::kCount) continue;
+      if (!Resolve(written_[i], &projection.path)) return false;
     }
     return true;
   }

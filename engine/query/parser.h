@@ -24,8 +24,8 @@ namespace muster {
 struct Projection {
   SourcePosition position;
   std::optional<AggregateFunction> aggregate;
-  std::optional<Path> path;  // Absent for COUNT only.
-  std::string alias;         // Empty without AS.
+  Path path;          // Without meaning for COUNT.
+  std::string alias;  // Empty without AS.
 };
 
 struct GroupBy {

@@ -39,7 +39,8 @@ void WriteNumber(double number, JsonWriter* writer) {
 
 // Contract 5.2 and 5.12: what goes together.
 absl::Status CheckParts(const ParsedStatement& parsed, bool has_aggregates) {
-  if (!parsed.group_by.has_value()) {
+  const std::optional<GroupBy>& group_by = parsed.group_by;
+  if (!group_by.has_value()) {
     for (const Projection& projection : parsed.projections) {
       if (has_aggregates && !projection.aggregate.has_value()) {
         return MakeParseError(
@@ -51,7 +52,7 @@ absl::Status CheckParts(const ParsedStatement& parsed, bool has_aggregates) {
     return absl::OkStatus();
   }
   if (parsed.collection == Collection::kDeviceJobs) {
-    return MakeParseError(parsed.group_by->position,
+    return MakeParseError(group_by->position,
                           "found GROUP BY: devices.jobs cannot be grouped");
   }
   if (parsed.projections.empty()) {
@@ -61,13 +62,12 @@ absl::Status CheckParts(const ParsedStatement& parsed, bool has_aggregates) {
   }
   for (const Projection& projection : parsed.projections) {
     if (!projection.aggregate.has_value() &&
-        !(projection.path == parsed.group_by->path)) {
+        !(projection.path == group_by->path)) {
       return MakeParseError(
           projection.position,
-          absl::StrCat("found ", Excerpt(PathText(*projection.path)),
+          absl::StrCat("found ", Excerpt(PathText(projection.path)),
                        ", expected the member of GROUP BY, which is ",
-                       Excerpt(PathText(parsed.group_by->path)),
-                       ", or an aggregate"));
+                       Excerpt(PathText(group_by->path)), ", or an aggregate"));
     }
   }
   return absl::OkStatus();
@@ -113,7 +113,7 @@ absl::StatusOr<Statement> Statement::Parse(absl::string_view text,
                   [](const Projection& p) { return p.aggregate.has_value(); });
   rep->is_aggregate = has_aggregates || parsed->group_by.has_value();
 
-  const absl::Status checked = CheckParts(*parsed, has_aggregates);
+  absl::Status checked = CheckParts(*parsed, has_aggregates);
   if (!checked.ok()) return checked;
 
   absl::flat_hash_set<std::string> names;
@@ -127,7 +127,7 @@ absl::StatusOr<Statement> Statement::Parse(absl::string_view text,
     } else if (column.aggregate.has_value()) {
       column.name = absl::StrCat("$", ++unnamed_aggregates);
     } else {
-      column.name = LastName(*column.path);
+      column.name = LastName(column.path);
     }
     if (!names.insert(column.name).second) {
       return MakeParseError(
@@ -142,8 +142,8 @@ absl::StatusOr<Statement> Statement::Parse(absl::string_view text,
         Condition::Rep{std::move(parsed->condition_text), rep->collection,
                        std::move(parsed->condition)}));
   }
-  if (parsed->group_by.has_value()) {
-    rep->group_by = std::move(parsed->group_by->path);
+  if (std::optional<GroupBy>& group_by = parsed->group_by) {
+    rep->group_by = std::move(group_by->path);
   }
   return Statement(std::move(rep));
 }
@@ -154,7 +154,8 @@ absl::string_view Statement::item_type() const {
 }
 
 bool Statement::Matches(const Document& document) const {
-  return !condition().has_value() || condition()->Matches(document);
+  const std::optional<Condition>& condition = rep_->condition;
+  return !condition.has_value() || condition->Matches(document);
 }
 
 std::string Statement::ProjectRow(const Document& document) const {
@@ -164,7 +165,7 @@ std::string Statement::ProjectRow(const Document& document) const {
   std::optional<Json> full;
   writer.BeginObject();
   for (const Column& column : rep_->columns) {
-    const JsonView value = ProjectedValue(*column.path, document, &full);
+    const JsonView value = ProjectedValue(column.path, document, &full);
     if (!value.is_undefined()) writer.Key(column.name).Value(value);
   }
   writer.EndObject();
@@ -186,30 +187,29 @@ Aggregator::Aggregator(Statement statement) : statement_(std::move(statement)) {
 Aggregator::Group* Aggregator::FindOrAdd(GroupKey key) {
   const auto found = groups_.find(key);
   if (found != groups_.end()) return &found->second;
+  const size_t columns = statement_.rep_->columns.size();
   if (groups_.size() == kQueryGroupsMax ||
+      (groups_.size() + 1) * columns > kQueryGroupCellsMax ||
       key.text.size() > kQueryGroupBytesMax - group_bytes_) {
     return nullptr;
   }
   group_bytes_ += key.text.size();
-  return &groups_
-              .emplace(std::move(key), Group(statement_.rep_->columns.size()))
-              .first->second;
+  return &groups_.emplace(std::move(key), Group(columns)).first->second;
 }
 
-absl::Status Aggregator::TooManyGroups() const {
+absl::Status Aggregator::TooManyGroups() {
   return MakeError(
       ErrorCode::kArgumentInvalid,
-      absl::StrCat("GROUP BY ", Excerpt(PathText(*statement_.rep_->group_by)),
-                   " makes more than ", kQueryGroupsMax, " groups or ",
-                   kQueryGroupBytesMax, " bytes of values"));
+      absl::StrCat("GROUP BY makes more than ", kQueryGroupsMax, " groups, ",
+                   kQueryGroupCellsMax, " values in their columns, or ",
+                   kQueryGroupBytesMax, " bytes of names of groups"));
 }
 
 absl::Status Aggregator::Add(const Document& document) {
   Scratch scratch;
   GroupKey key;
-  if (statement_.rep_->group_by.has_value()) {
-    const Value value =
-        EvaluatePath(*statement_.rep_->group_by, document, &scratch);
+  if (const std::optional<Path>& path = statement_.rep_->group_by) {
+    const Value value = EvaluatePath(*path, document, &scratch);
     if (value.is_primitive()) key.kind = value.kind();
     // Adding zero makes one of -0 and 0.
     if (value.is_number()) key.number = value.number_value() + 0.0;
@@ -226,13 +226,16 @@ absl::Status Aggregator::Add(const Document& document) {
       ++cell.count;
       continue;
     }
-    const Value value = EvaluatePath(*column.path, document, &scratch);
+    const Value value = EvaluatePath(column.path, document, &scratch);
     if (!value.is_number()) continue;
     const double number = value.number_value();
     cell.min = cell.count == 0 ? number : std::min(cell.min, number);
     cell.max = cell.count == 0 ? number : std::max(cell.max, number);
     ++cell.count;
-    cell.sum.Add(number);
+    if (column.aggregate == AggregateFunction::kSum ||
+        column.aggregate == AggregateFunction::kAvg) {
+      cell.sum.Add(number);
+    }
   }
   return absl::OkStatus();
 }
