@@ -1093,7 +1093,7 @@ TEST(Printing, ParsesBackIntoTheSame) {
   ConditionMaker maker(seed);
   const JsonDocument twin = ExampleTwin();
   int parsed = 0;
-  for (int i = 0; i < 20'000; ++i) {
+  for (int i = 0; i < 6'000; ++i) {
     const std::string text = maker.Condition(5);
     const auto condition = Condition::Parse(text, Collection::kDevices);
     if (!condition.ok()) continue;  // Too long; some signs and operators meet.
@@ -1111,7 +1111,7 @@ TEST(Printing, ParsesBackIntoTheSame) {
         << text;
     ++parsed;
   }
-  EXPECT_GT(parsed, 10'000);
+  EXPECT_GT(parsed, 3'000);
 }
 
 }  // namespace

@@ -207,8 +207,7 @@ TEST(StatementTest, Parts) {
   EXPECT_FALSE(some->is_select_all());
   EXPECT_EQ(some->top(), 3);
   const std::optional<Condition>& condition = some->condition();
-  ASSERT_TRUE(condition.has_value());
-  EXPECT_EQ(condition->text(), "tags.x = 'é'");
+  EXPECT_EQ(condition.has_value() ? condition->text() : "", "tags.x = 'é'");
   EXPECT_NE(some->hash(), all->hash());
   EXPECT_EQ(some->hash(), Statement::Parse(some->text())->hash());
 }
