@@ -28,6 +28,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "engine/transport.h"
@@ -63,7 +64,8 @@ class TransportHarness {
   // A new device, which the transport knows from now on.  Before Start() or
   // after.
   virtual void AddDevice(absl::string_view id, bool connected) = 0;
-  // The device connects or disconnects.
+  // The device connects or disconnects.  Does not wait for the report.  Any
+  // thread.
   virtual void SetConnected(absl::string_view id, bool connected) = 0;
 
   // How many calls of "echo" or "never", all to different devices, Send() takes
@@ -111,6 +113,7 @@ class RecordingSink : public TransportSink {
 
   void OnOutcomes(absl::Span<const Outcome> outcomes) override {
     EXPECT_FALSE(outcomes.empty());
+    if (before_outcomes) before_outcomes();
     {
       absl::MutexLock lock(&mutex_);
       EXPECT_FALSE(closed_) << "an outcome after Shutdown()";
@@ -128,6 +131,7 @@ class RecordingSink : public TransportSink {
 
   void OnConnections(absl::Span<const ConnectionChange> changes) override {
     EXPECT_FALSE(changes.empty());
+    if (before_connections) before_connections(changes);
     {
       absl::MutexLock lock(&mutex_);
       EXPECT_FALSE(closed_) << "a connection after Shutdown()";
@@ -186,7 +190,11 @@ class RecordingSink : public TransportSink {
     return it->second;
   }
 
-  // Called after the report was kept, without locks.  Set before Start().
+  // Called before the report is kept, and after, without locks.  Set before the
+  // transport can report.
+  absl::AnyInvocable<void()> before_outcomes;
+  absl::AnyInvocable<void(absl::Span<const ConnectionChange>)>
+      before_connections;
   absl::AnyInvocable<void()> on_outcomes;
   absl::AnyInvocable<void()> on_connections;
   absl::AnyInvocable<void()> on_ready;
@@ -519,6 +527,32 @@ TEST_P(TransportConformanceTest, NotConnectedComesAfterTheReport) {
   EXPECT_GE(not_connected, 1);
 }
 
+// Nor while the report is on its way: whoever sends before the sink has heard
+// does not hear of it from an outcome.
+TEST_P(TransportConformanceTest, NotConnectedWaitsForTheReportToArrive) {
+  StartWith(1);
+  uint64_t attempts = 0;
+  sink_.before_connections = [&](absl::Span<const ConnectionChange> changes) {
+    for (const ConnectionChange& change : changes) {
+      if (change.connected) continue;
+      EXPECT_EQ(
+          BatchOf("echo").Add(attempts++, DeviceOf(0)).SendTo(transport()), 1u);
+    }
+  };
+  harness_->SetConnected(DeviceOf(0), false);
+  ASSERT_TRUE(WaitUntilConnected(DeviceOf(0), false));
+  harness_->Settle();
+  EXPECT_EQ(attempts, 1u);
+  bool reported = false;
+  for (const RecordingSink::Event& event : sink_.events()) {
+    if (event.kind == RecordingSink::Event::Kind::kConnection) {
+      reported = !event.connected;
+    } else if (event.code == OutcomeCode::kNotConnected) {
+      EXPECT_TRUE(reported);
+    }
+  }
+}
+
 // "Tells devices of new desired properties"; "For one device the engine calls
 // in ascending order of versions, and the transport keeps it."
 TEST_P(TransportConformanceTest, NotificationsArriveInOrder) {
@@ -733,6 +767,31 @@ TEST_P(TransportThreadsTest, NotConnectedIsNeverAheadOfTheReport) {
   }
 }
 
+// A change is not reported while the one before it is still on its way into the
+// sink: here it happens in the middle of that, on another thread.
+TEST_P(TransportThreadsTest, AReportDoesNotOvertakeTheOneBefore) {
+  StartWith(1);
+  bool first = true;
+  sink_.before_connections = [&](absl::Span<const ConnectionChange>) {
+    if (!std::exchange(first, false)) return;
+    std::thread([&] { harness_->SetConnected(DeviceOf(0), true); }).join();
+  };
+  harness_->SetConnected(DeviceOf(0), false);
+  harness_->Settle();
+  std::vector<bool> changes;
+  for (const RecordingSink::Event& event : sink_.events()) {
+    if (event.kind == RecordingSink::Event::Kind::kConnection) {
+      changes.push_back(event.connected);
+    }
+  }
+  // A transport may leave out a pair of changes, but not turn one around.
+  ASSERT_FALSE(changes.empty());
+  for (size_t i = 1; i < changes.size(); ++i) {
+    EXPECT_NE(changes[i - 1], changes[i]) << i;
+  }
+  EXPECT_EQ(changes.back(), true);
+}
+
 // Notifications of a device that one thread tells stay in order while others
 // tell other devices.
 TEST_P(TransportThreadsTest, NotifiersDoNotDisturbEachOther) {
@@ -798,6 +857,27 @@ TEST_P(TransportThreadsTest, ShutdownStopsEverythingThatIsUnderWay) {
   const size_t events = sink_.events().size();
   harness_->Settle();
   EXPECT_EQ(sink_.events().size(), events);
+}
+
+// A call of the sink that has begun ends before Shutdown() does: the sink
+// complains if it is closed in the middle of one.
+TEST_P(TransportThreadsTest, ShutdownWaitsForCallsOfTheSink) {
+  StartWith(1);
+  absl::Notification entered, may_leave;
+  sink_.before_outcomes = [&] {
+    entered.Notify();
+    may_leave.WaitForNotification();
+  };
+  std::thread sender([&] {
+    EXPECT_EQ(BatchOf("echo").Add(1, DeviceOf(0)).SendTo(transport()), 1u);
+  });
+  entered.WaitForNotification();
+  std::thread closer([&] { ShutDown(); });
+  harness_->Settle();  // Time for Shutdown() to do the wrong thing.
+  may_leave.Notify();
+  closer.join();
+  sender.join();
+  EXPECT_EQ(sink_.outcome_count(), 1u);
 }
 
 }  // namespace muster
