@@ -284,8 +284,13 @@ void Dispatcher::OnReady() {
   }
 }
 
+void Dispatcher::OnRowErased(Shard& shard, int row) {
+  OnRowChanged(shard, row);
+  const std::multiset<uint64_t>& cuts = StateOf(shard).cuts;
+  if (cuts.empty()) shard.RetainCutsFrom(shard.sequence());
+}
+
 void Dispatcher::OnRowChanged(Shard& shard, int row) {
-  shard.mutex.AssertHeld();
   for (SliceWork* work : StateOf(shard).active) {
     const int rank = work->slice.targets().RankOf(row);
     if (rank < 0 || !work->slice.IsWaiting(static_cast<Slice::Rank>(rank))) {

@@ -144,9 +144,14 @@ class Dispatcher : public TransportSink,
   void OnConnections(absl::Span<const ConnectionChange> changes) override;
   void OnReady() override;
 
-  // A device of this row came back, or was erased: executions that wait for it
-  // go on.  Called with the shard's lock held.
-  void OnRowChanged(Shard& shard, int row);
+  // The device of this row came back, or is not to be waited for any more:
+  // executions that wait for it are looked at again.
+  void OnRowChanged(Shard& shard, int row)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard.mutex);
+  // The same for a device that was erased; the shard forgets it if no retained
+  // job could name it.
+  void OnRowErased(Shard& shard, int row)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard.mutex);
 
  private:
   using JobPtr = std::shared_ptr<Job>;

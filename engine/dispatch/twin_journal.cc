@@ -19,6 +19,7 @@ std::string TextOrEmpty(const Json& json) {
 void TwinJournal::OnTwinChange(const TwinChange& change) {
   using Kind = TwinChange::Kind;
   Shard& shard = index_->shard(change.shard);
+  shard.mutex.AssertHeld();  // TwinObserver's promise.
   switch (change.kind) {
     case Kind::kUpserted:
       commit_->Add(change.partition, [&](std::string* out) {
@@ -83,7 +84,7 @@ void TwinJournal::OnTwinChange(const TwinChange& change) {
         AppendRecord(
             TwinErasedRecord{std::string(change.device_id), change.time}, out);
       });
-      dispatcher_->OnRowChanged(shard, change.row);
+      dispatcher_->OnRowErased(shard, change.row);
       return;
 
     // Not journaled: after a restart the transport reports connections anew.
