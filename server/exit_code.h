@@ -1,0 +1,16 @@
+// What the program tells the shell.  README.md and `muster help` say the same.
+#ifndef SERVER_EXIT_CODE_H_
+#define SERVER_EXIT_CODE_H_
+
+namespace muster {
+
+enum ExitCode : int {
+  kExitOk = 0,           // All was done, on every device.
+  kExitFailed = 1,       // A job or an execution failed, or output was lost.
+  kExitUsage = 2,        // Arguments or input are wrong; nothing was started.
+  kExitInterrupted = 3,  // Ctrl-C, with a clean end.
+};
+
+}  // namespace muster
+
+#endif  // SERVER_EXIT_CODE_H_
