@@ -42,8 +42,8 @@ absl::string_view JobStatusName(JobStatus status);
 absl::string_view ExecutionStatusName(ExecutionStatus status);
 
 // By name or alias, in any case.  ArgumentInvalid (400004) for anything else,
-// naming the value and what is known; for a job type's name from older documents
-// (contract 1.2), which is refused too, naming today's.
+// naming the value and what is known.  A job type's name from older documents
+// (contract 1.2) is refused too, and the message names today's.
 absl::StatusOr<JobType> ParseJobType(absl::string_view name);
 absl::StatusOr<JobStatus> ParseJobStatus(absl::string_view name);
 absl::StatusOr<ExecutionStatus> ParseExecutionStatus(absl::string_view name);
