@@ -83,8 +83,8 @@ absl::StatusOr<JobRequest> ParseJobRequest(absl::string_view path_job_id,
                                            const JobParseOptions& options = {});
 
 // Rows 5 to 9 of the same checks, and the same errors, for a request built in
-// C++.  There is no default to fall back to here: a payload that is no JSON text or
-// an execution time of 0 is ArgumentInvalid.  So is patch.desired_version,
+// C++.  There is no default to fall back to here: a payload that is no JSON text
+// or an execution time of 0 is ArgumentInvalid.  So is patch.desired_version,
 // because a job's update is forced.  REQUIRES: the texts are UTF-8.
 absl::Status ValidateJobRequest(const JobRequest& request,
                                 const JobParseOptions& options = {});
@@ -124,8 +124,9 @@ struct JobInfo {
 
 // The JobResponse of contract 1.6, as GET shows it: compact, its members in the
 // order of contract 1.12.  What is unset is left out; `failureReason` is there
-// exactly in status failed.  `updateTwin` echoes the patch as it was sent,
-// behind `"deviceId":null,"etag":"*"` and without `reported`.  Appends to `*out`.
+// exactly in status failed.  `updateTwin` echoes the patch as it was sent, with
+// `"deviceId":null,"etag":"*"` before it and without `reported`.  Appends to
+// `*out`.
 // REQUIRES: the times are within the years 0001 to 9999.
 void AppendJobJson(const JobInfo& job, std::string* out);
 
