@@ -148,8 +148,8 @@ class Dispatcher : public TransportSink,
   // executions that wait for it are looked at again.
   void OnRowChanged(Shard& shard, int row)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard.mutex);
-  // The same for a device that was erased; the shard forgets it if no retained
-  // job could name it.
+  // The same for a device that is being erased; the shard forgets those before
+  // it if no retained job could name them.
   void OnRowErased(Shard& shard, int row)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard.mutex);
 
