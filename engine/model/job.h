@@ -83,9 +83,9 @@ absl::StatusOr<JobRequest> ParseJobRequest(absl::string_view path_job_id,
                                            const JobParseOptions& options = {});
 
 // Rows 5 to 9 of the same checks, with the same errors, for a request built in
-// C++.  It has no defaults to fall back to: a payload that is no JSON text or an
-// execution time of 0 is ArgumentInvalid.  So is patch.desired_version, because
-// a job's update is forced.  REQUIRES: the texts are UTF-8.
+// C++.  It has no defaults to fall back to: a payload that is no JSON text or
+// an execution time of 0 is ArgumentInvalid.  So is patch.desired_version,
+// because a job's update is forced.  REQUIRES: the texts are UTF-8.
 absl::Status ValidateJobRequest(const JobRequest& request,
                                 const JobParseOptions& options = {});
 
