@@ -44,6 +44,9 @@ TEST(InstantTest, ReadsTheExtendedForm) {
   EXPECT_EQ(Read("2031-03-01 22:00:00Z"), "2031-03-01T22:00:00.0000000Z");
   EXPECT_EQ(Read("2031-03-01T22:00Z"), "2031-03-01T22:00:00.0000000Z");
   EXPECT_EQ(Read("0001-01-01T00:00:00Z"), "0001-01-01T00:00:00.0000000Z");
+  // Beyond the years that can be written, though each field is in range.
+  EXPECT_EQ(ParseInstant("0001-01-01T00:00:00+01:00"), std::nullopt);
+  EXPECT_EQ(ParseInstant("9999-12-31T23:30:00-01:00"), std::nullopt);
   EXPECT_EQ(Read("9999-12-31T23:59:59.9999999Z"),
             "9999-12-31T23:59:59.9999999Z");
 }

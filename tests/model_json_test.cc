@@ -77,8 +77,8 @@ TEST(JsonTest, DuplicateMembersAreRefusedByName) {
 }
 
 TEST(JsonTest, DepthHasALimit) {
-  EXPECT_TRUE(ParseJson(Nested(kJsonDepthMax - 1, "[", "1", "]")).ok());
-  EXPECT_TRUE(ParseJson(Nested(kJsonDepthMax - 1, "{\"a\":", "1", "}")).ok());
+  EXPECT_TRUE(ParseJson(Nested(kJsonDepthMax, "[", "1", "]")).ok());
+  EXPECT_TRUE(ParseJson(Nested(kJsonDepthMax, "{\"a\":", "1", "}")).ok());
   for (const int depth : {kJsonDepthMax + 1, 100'000}) {
     EXPECT_THAT(ErrorOf(Nested(depth, "[", "1", "]")), HasSubstr("256"));
     EXPECT_THAT(ErrorOf(Nested(depth, "{\"a\":", "1", "}")), HasSubstr("256"));

@@ -109,8 +109,13 @@ std::optional<absl::Time> Parse(absl::string_view text, bool date_suffices) {
     if (!in.ok() || !in.done()) return std::nullopt;
   }
   const absl::CivilSecond civil(year, month, day, hour, minute, second);
-  return absl::FromCivil(civil, absl::UTCTimeZone()) +
-         absl::Nanoseconds(100) * ticks - absl::Minutes(offset_minutes);
+  const absl::Time time = absl::FromCivil(civil, absl::UTCTimeZone()) +
+                          absl::Nanoseconds(100) * ticks -
+                          absl::Minutes(offset_minutes);
+  // An offset may lead out of the years that can be written again.
+  const int64_t utc_year = absl::ToCivilYear(time, absl::UTCTimeZone()).year();
+  if (utc_year < 1 || utc_year > 9999) return std::nullopt;
+  return time;
 }
 
 }  // namespace

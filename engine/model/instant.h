@@ -18,7 +18,7 @@ std::string FormatInstant(absl::Time time);
 // +hhmm, +hh) or nothing, which means UTC.  Extended form (2031-03-01T22:00:00)
 // or basic (20310301T220000), not mixed.  Second 60 reads as 59.9999999.
 // Fractions finer than 100 ns are cut.  nullopt for anything else, white space
-// around it included.
+// around it and instants outside of the years 1 to 9999 in UTC included.
 std::optional<absl::Time> ParseInstant(absl::string_view text);
 
 // The same, or a date alone, which means its midnight in UTC.

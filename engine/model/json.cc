@@ -498,7 +498,8 @@ JsonParser& JsonParser::operator=(JsonParser&&) noexcept = default;
 absl::StatusOr<Json> JsonParser::Parse(absl::string_view text) {
   if (impl_->parser.capacity() < text.size()) {
     const size_t capacity = std::max<size_t>(text.size(), 4096);
-    if (auto error = impl_->parser.allocate(capacity, kJsonDepthMax)) {
+    // simdjson's limit is one above the deepest that it takes.
+    if (auto error = impl_->parser.allocate(capacity, kJsonDepthMax + 1)) {
       return FormatError(text, error);
     }
   }
