@@ -1,6 +1,7 @@
 // Many threads on one index, over data that accuses itself: every write puts
-// one number into tags, desired and reported, so that a twin seen half-written
-// shows two; and it counts up, so that one that was lost shows too.
+// one number into tags and desired, so that a twin seen half-written shows two;
+// tags.is names the device, so that one seen under another's name shows; and
+// etags count up, so that a write that was lost shows.
 #include <atomic>
 #include <cstdint>
 #include <map>
@@ -27,13 +28,12 @@ std::string Id(int n) { return absl::StrCat("device-", n); }
 
 std::string Twin(int device, int64_t n) {
   return absl::StrCat(R"({"deviceId":")", Id(device), R"(","tags":{"n":)", n,
-                      R"(},"properties":{"desired":{"n":)", n, "}}}");
+                      R"(,"is":")", Id(device),
+                      R"("},"properties":{"desired":{"n":)", n, "}}}");
 }
 
-TwinPatch Number(int64_t n) {
-  return ServicePatch(absl::StrCat(R"({"tags":{"n":)", n,
-                                   R"(},"properties":{"desired":{"n":)", n,
-                                   "}}}"));
+TwinPatch Number(int device, int64_t n) {
+  return ServicePatch(Twin(device, n));
 }
 
 // Checks that a device's writes come in order and none is missing.
@@ -82,8 +82,8 @@ TEST(TwinConcurrencyTest, NobodySeesHalfAWrite) {
         const int device = (i * 7 + t * 5) % kDevices;
         const int64_t n = i * 2 + t;
         const auto write =
-            i % 5 == 0 ? index->Replace(Id(device), Number(n), "", At(i))
-                       : index->Patch(Id(device), Number(n), "", At(i));
+            i % 5 == 0 ? index->Replace(Id(device), Number(device, n), "", At(i))
+                       : index->Patch(Id(device), Number(device, n), "", At(i));
         if (write.ok()) {
           ++writes;
         } else {
@@ -134,8 +134,8 @@ TEST(TwinConcurrencyTest, NobodySeesHalfAWrite) {
   });
   readers.emplace_back([&] {
     const Statement statement =
-        Select("SELECT deviceId, tags.n AS t, properties.desired.n AS d FROM "
-               "devices WHERE is_defined(tags.n)");
+        Select("SELECT deviceId, tags.is, tags.n AS t, properties.desired.n AS "
+               "d FROM devices WHERE is_defined(tags.n)");
     while (!done) {
       std::string continuation;
       std::string last;
@@ -146,6 +146,7 @@ TEST(TwinConcurrencyTest, NobodySeesHalfAWrite) {
           EXPECT_EQ(json.view().Find("t").int_value(),
                     json.view().Find("d").int_value());
           const std::string id(json.view().Find("deviceId").string_value());
+          EXPECT_EQ(json.view().Find("is").string_value(), id);
           EXPECT_LT(last, id);
           last = id;
         }
@@ -174,14 +175,17 @@ TEST(TwinConcurrencyTest, AJobReachesOnlyTheDevicesOfItsCut) {
     shard.Match(Where("*"), &rows);
   }
   const RowSet targets(rows);
+  std::atomic<bool> all_gone{false};
   std::thread tenants([&] {
     for (int i = 0; i < kDevices; ++i) {
       EXPECT_TRUE(index->Erase(absl::StrCat("old-", i), At(1)).ok());
       PutId(*index, absl::StrCat("new-", i));
     }
+    all_gone = true;
   });
   const TwinPatch patch = ServicePatch(R"({"tags":{"reached":true}})");
-  for (int round = 0; round < 200; ++round) {
+  for (bool last = false; !last;) {
+    last = all_gone;
     for (int rank = 0; rank < targets.size(); ++rank) {
       const int row = targets.RowAt(rank);
       absl::MutexLock lock(&shard.mutex);
@@ -200,8 +204,9 @@ TEST(TwinConcurrencyTest, LoadsWhileOthersWrite) {
   for (int i = 0; i < kDevices; ++i) Put(*index, Twin(i, 0));
   std::string text;
   for (int i = 0; i < kDevices; ++i) text += Twin(i * 2, 1) + "\n";
+  std::atomic<bool> done{false};
   std::thread writer([&] {
-    for (int i = 0; i < 400; ++i) {
+    for (int i = 0; !done; ++i) {
       const std::string id = Id(i % kDevices);
       if (i % 3 == 0) {
         (void)index->Erase(id, At(i));
@@ -210,11 +215,12 @@ TEST(TwinConcurrencyTest, LoadsWhileOthersWrite) {
       }
     }
   });
-  for (int i = 0; i < 20; ++i) {
+  for (int i = 0; i < 300; ++i) {
     JsonLinesLoader loader(index.get(), {});
     loader.Add(text, 1);
     EXPECT_EQ(Must(loader.Commit(At(i))).twin_count, kDevices);
   }
+  done = true;
   writer.join();
   // However they met, the count is that of the twins.
   EXPECT_EQ(CountMatches(*index, Where("*")), index->size());

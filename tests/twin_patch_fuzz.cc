@@ -222,8 +222,8 @@ void CheckIndex(const Json& twin, const Json& update, const Json& report) {
 void Fuzz(absl::string_view input) {
   const size_t cut = std::min(input.find('\0'), input.size());
   const Json first = ParseAndCheck(input.substr(0, cut));
-  const Json second = ParseAndCheck(
-      cut == input.size() ? absl::string_view() : input.substr(cut + 1));
+  const Json second =
+      ParseAndCheck(input.substr(std::min(cut + 1, input.size())));
   for (const PatchOrigin origin :
        {PatchOrigin::kService, PatchOrigin::kJob, PatchOrigin::kDevice}) {
     (void)ParseTwinPatch(first.view(), origin);
