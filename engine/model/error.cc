@@ -144,8 +144,10 @@ const ErrorInfo* FindErrorByName(absl::string_view name) {
 
 absl::Status MakeError(ErrorCode code, absl::string_view message) {
   absl::Status status(ErrorInfoOf(code).canonical, message);
-  status.SetPayload(kPayloadUrl,
-                    absl::Cord(absl::StrCat(static_cast<int>(code))));
+  // A view: the string constructor is a template that compilers mangle in
+  // different ways, and the installed Abseil has only one of them.
+  const std::string number = absl::StrCat(static_cast<int>(code));
+  status.SetPayload(kPayloadUrl, absl::Cord(absl::string_view(number)));
   return status;
 }
 

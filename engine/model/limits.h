@@ -10,9 +10,9 @@ namespace muster {
 
 // Jobs (contract 1.1, 1.2, 1.4, 1.10).
 inline constexpr size_t kJobIdLengthMax = 64;
-inline constexpr size_t kJobBodySizeMax = 256 * 1024;
+inline constexpr size_t kJobBodySizeMax = size_t{256} * 1024;
 inline constexpr size_t kMethodNameLengthMax = 100;
-inline constexpr size_t kMethodPayloadSizeMax = 128 * 1024;  // Each direction.
+inline constexpr size_t kMethodPayloadSizeMax = size_t{128} * 1024;  // Each direction.
 inline constexpr int kResponseTimeoutSecondsMin = 5;
 inline constexpr int kResponseTimeoutSecondsMax = 300;
 inline constexpr int kResponseTimeoutSecondsDefault = 30;
@@ -30,10 +30,10 @@ inline constexpr int kHubPageSizeMax = 100;
 // Twins (contract 6.1, 6.3).
 inline constexpr size_t kDeviceIdLengthMax = 128;
 inline constexpr size_t kTwinKeySizeMax = 1024;
-inline constexpr size_t kTwinStringSizeMax = 4 * 1024;
+inline constexpr size_t kTwinStringSizeMax = size_t{4} * 1024;
 inline constexpr int kTwinDepthMax = 10;
-inline constexpr size_t kTwinTagsSizeMax = 8 * 1024;
-inline constexpr size_t kTwinPropertiesSizeMax = 32 * 1024;  // Each section.
+inline constexpr size_t kTwinTagsSizeMax = size_t{8} * 1024;
+inline constexpr size_t kTwinPropertiesSizeMax = size_t{32} * 1024;  // Each section.
 inline constexpr int64_t kTwinIntegerMin = -4503599627370496;  // -2^52
 inline constexpr int64_t kTwinIntegerMax = 4503599627370495;   // 2^52 - 1
 inline constexpr size_t kTwinStatusReasonLengthMax = 128;
