@@ -183,6 +183,20 @@ TEST(JsonTest, BrokenTextsAreRefused) {
   }
 }
 
+// Whatever a text looks like to begin with, it is an error and no exception.
+TEST(JsonTest, BrokenAtomsAreRefused) {
+  for (const absl::string_view atom : {"nul", "nulll", "nul'", "tru", "truee",
+                                       "fals", "falsee", "nan", "-", "+1"}) {
+    for (const std::string& text :
+         {std::string(atom), absl::StrCat("[", atom, "]"),
+          absl::StrCat(R"({"a":{"b":)", atom, "}}")}) {
+      EXPECT_EQ(ErrorCodeOf(ParseJson(text).status()),
+                ErrorCode::kIotHubFormatError)
+          << text;
+    }
+  }
+}
+
 TEST(JsonTest, ErrorsSayWhere) {
   EXPECT_THAT(ErrorOf("{\"a\":1,\n \"b\":tru}"), HasSubstr(" at 2:"));
   EXPECT_THAT(ErrorOf(""), HasSubstr("empty"));

@@ -353,7 +353,7 @@ simdjson::error_code Visit(simdjson::ondemand::value value, int depth) {
     case od::json_type::boolean:
       return value.get_bool().error();
     case od::json_type::null:
-      return value.is_null() ? simdjson::SUCCESS : simdjson::N_ATOM_ERROR;
+      return value.is_null().error();
   }
   return simdjson::SUCCESS;
 }
@@ -415,29 +415,31 @@ class Encoder {
   const std::optional<std::string>& duplicate() const { return duplicate_; }
 
   void Encode(const dom::element& element) {
+    // Each value is taken as what it says it is: nothing can go wrong.
     switch (element.type()) {
       case dom::element_type::ARRAY:
         builder_.BeginArray();
-        for (dom::element e : dom::array(element)) Encode(e);
+        for (dom::element e : element.get_array().value_unsafe()) Encode(e);
         builder_.EndArray();
         return;
       case dom::element_type::OBJECT:
-        EncodeObject(dom::object(element));
+        EncodeObject(element.get_object().value_unsafe());
         return;
       case dom::element_type::INT64:
-        builder_.Int(int64_t(element));
+        builder_.Int(element.get_int64().value_unsafe());
         return;
       case dom::element_type::UINT64:
-        builder_.Double(static_cast<double>(uint64_t(element)));
+        builder_.Double(
+            static_cast<double>(element.get_uint64().value_unsafe()));
         return;
       case dom::element_type::DOUBLE:
-        builder_.Double(double(element));
+        builder_.Double(element.get_double().value_unsafe());
         return;
       case dom::element_type::STRING:
         builder_.String(AsView(element.get_string().value_unsafe()));
         return;
       case dom::element_type::BOOL:
-        builder_.Bool(bool(element));
+        builder_.Bool(element.get_bool().value_unsafe());
         return;
       case dom::element_type::NULL_VALUE:
         builder_.Null();
