@@ -5,17 +5,14 @@
 // are the same on every machine: nothing depends on when a simulated device
 // comes back, because the demo itself brings them back.
 
-#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -35,6 +32,7 @@
 #include "server/exit_code.h"
 #include "server/files.h"
 #include "server/flags.h"
+#include "server/fleet_pipe.h"
 #include "server/interrupt.h"
 #include "server/job_watch.h"
 #include "server/progress.h"
@@ -98,52 +96,6 @@ LoopbackOptions DemoDevices(uint64_t seed) {
   devices.response_payload = R"({"done":true})";
   return devices;
 }
-
-// Writes the fleet into a pipe while the engine reads it: no file, and both
-// work at the same time.
-class FleetPipe {
- public:
-  FleetPipe(uint32_t devices, uint64_t seed) {
-    int fds[2];
-    if (pipe2(fds, O_CLOEXEC) != 0) return;
-    read_fd_ = fds[0];
-    path_ = absl::StrCat("/dev/fd/", read_fd_);
-    fcntl(fds[1], F_SETPIPE_SZ, 1 << 20);  // If the system allows it.
-    writer_ = std::thread([fd = fds[1], devices, seed] {
-      const FleetGenerator generator(seed);
-      std::string lines;
-      for (uint32_t row = 0; row < devices; ++row) {
-        generator.AppendTwin(row, &lines);
-        if (lines.size() < (size_t{1} << 19) && row + 1 < devices) continue;
-        if (!WriteAll(fd, lines)) break;
-        lines.clear();
-      }
-      close(fd);
-    });
-  }
-  ~FleetPipe() {
-    if (read_fd_ >= 0) close(read_fd_);  // The writer ends, too.
-    if (writer_.joinable()) writer_.join();
-  }
-
-  // "" if there is no pipe.
-  const std::string& path() const { return path_; }
-
- private:
-  static bool WriteAll(int fd, absl::string_view bytes) {
-    while (!bytes.empty()) {
-      const ssize_t size = write(fd, bytes.data(), bytes.size());
-      if (size < 0 && errno == EINTR) continue;
-      if (size <= 0) return false;
-      bytes.remove_prefix(static_cast<size_t>(size));
-    }
-    return true;
-  }
-
-  int read_fd_ = -1;
-  std::string path_;
-  std::thread writer_;
-};
 
 struct DemoOptions {
   int64_t devices = 1'000'000;
@@ -316,9 +268,8 @@ class Demo {
     if (waiting == 0 || interrupted()) return absl::OkStatus();
     Say(absl::StrCat(Counted(waiting, "device"), waiting == 1 ? " is" : " are",
                      " offline; the job waits. Now they come back."));
-    for (const std::string& id : ids) {
-      simulation_->devices().SetConnected(id, true);
-    }
+    simulation_->devices().AddDevices(
+        std::vector<absl::string_view>(ids.begin(), ids.end()), true);
     return absl::OkStatus();
   }
 

@@ -152,9 +152,12 @@ void ProgressLine::Show(absl::Duration now, const Progress& progress) {
 
 void ProgressLine::ShowNow(absl::Duration now, const Progress& progress) {
   if (mode_ == Mode::kOff) return;
-  std::string line = FormatProgress(progress, Width());
+  const std::string line = FormatProgress(progress, Width());
+  // What only counts down is no news.
+  std::string news = absl::StrCat(progress.label, " ", progress.done, " ",
+                                  progress.total, " ", progress.detail);
   if (mode_ == Mode::kPlain) {
-    if (line == last_line_ && now - last_time_ < kPlainIntervalUnchanged) {
+    if (news == last_news_ && now - last_time_ < kPlainIntervalUnchanged) {
       return;
     }
     write_(absl::StrCat(line, "\n"));
@@ -163,7 +166,7 @@ void ProgressLine::ShowNow(absl::Duration now, const Progress& progress) {
     shown_ = true;
   }
   last_time_ = now;
-  last_line_ = std::move(line);
+  last_news_ = std::move(news);
 }
 
 void ProgressLine::Note(absl::string_view line) {

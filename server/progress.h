@@ -95,7 +95,7 @@ class ProgressLine {
   const Write write_;
   bool shown_ = false;  // There is a line on the terminal.
   absl::Duration last_time_ = -absl::InfiniteDuration();
-  std::string last_line_;
+  std::string last_news_;
 };
 
 }  // namespace muster

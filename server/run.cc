@@ -32,6 +32,7 @@
 #include "server/job_file.h"
 #include "server/job_watch.h"
 #include "server/progress.h"
+#include "server/run_output.h"
 #include "server/simulation.h"
 #include "server/tally.h"
 #include "server/text.h"
@@ -146,88 +147,6 @@ bool CheckJobs(const Command& command, const EngineOptions& engine_options,
   }
   return true;
 }
-
-// What is told on standard output: text for people, or JSON lines.
-class RunOutput {
- public:
-  // `text_to_stderr`: standard output is taken by the results.
-  RunOutput(bool json, bool text_to_stderr)
-      : json_(json), text_to_stderr_(text_to_stderr) {}
-
-  void Fleet(const std::string& path, const Simulation::Fleet& fleet) {
-    if (!json_) return;
-    std::string out;
-    JsonWriter(&out)
-        .BeginObject()
-        .Key("event")
-        .String("fleet")
-        .Key("path")
-        .String(path)
-        .Key("devices")
-        .Int(fleet.devices)
-        .Key("connected")
-        .Int(fleet.connected)
-        .Key("skippedLines")
-        .Int(fleet.skipped)
-        .Key("elapsedSeconds")
-        .Double(absl::ToDoubleSeconds(fleet.elapsed))
-        .EndObject();
-    Print(absl::StrCat(out, "\n"));
-  }
-
-  void Refused(const std::string& path, const absl::Status& status) {
-    if (!json_) return;
-    std::string out;
-    JsonWriter(&out)
-        .BeginObject()
-        .Key("event")
-        .String("refused")
-        .Key("path")
-        .String(path)
-        .Key("error")
-        .String(DescribeError(status))
-        .EndObject();
-    Print(absl::StrCat(out, "\n"));
-  }
-
-  void Progress(absl::Span<const JobInfo> jobs) {
-    if (!json_) return;
-    std::string lines;
-    for (const JobInfo& job : jobs) {
-      std::string out;
-      AppendJobJson(job, &out);
-      absl::StrAppend(&lines, "{\"event\":\"progress\",\"job\":", out, "}\n");
-    }
-    Print(lines);
-  }
-
-  void Report(const JobReport& report) {
-    if (json_) {
-      Print(absl::StrCat(ReportJson(report), "\n"));
-    } else {
-      Text(ReportText(report));
-    }
-  }
-
-  void End(int exit_code) {
-    if (!json_) return;
-    Print(absl::StrCat("{\"event\":\"end\",\"exitCode\":", exit_code, "}\n"));
-  }
-
-  // Only for people.
-  void Text(absl::string_view text) {
-    if (json_) return;
-    if (text_to_stderr_) {
-      PrintError(text);
-    } else {
-      Print(text);
-    }
-  }
-
- private:
-  const bool json_;
-  const bool text_to_stderr_;
-};
 
 // The job at its end; its records go into `*results` if that is not null.
 absl::StatusOr<JobReport> MakeReport(const Engine& engine,

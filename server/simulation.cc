@@ -8,7 +8,9 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "engine/model/json.h"
 #include "engine/schedule/clock.h"
@@ -20,10 +22,12 @@ namespace {
 // some tens of megabytes.
 constexpr int kPageRows = 1'000'000;
 
-// Calls `visit` with the deviceId in every row of the statement.
-absl::Status ForEachDeviceId(
-    const Engine& engine, absl::string_view statement,
-    absl::FunctionRef<void(absl::Span<const absl::string_view>)> visit) {
+using Ids = absl::Span<const absl::string_view>;
+
+// Calls `visit` with the deviceIds in the rows of the statement, many at a
+// time.
+absl::Status ForEachDeviceId(const Engine& engine, absl::string_view statement,
+                             absl::FunctionRef<void(Ids)> visit) {
   std::string continuation;
   JsonParser parser;
   do {
@@ -59,6 +63,9 @@ absl::StatusOr<std::unique_ptr<Simulation>> Simulation::Create(
   std::unique_ptr<Simulation> simulation(new Simulation);
   Simulation& s = *simulation;
   s.connected_as_in_twins_ = options.connected_as_in_twins;
+  s.devices_change_ = options.devices.reconnect_max > absl::ZeroDuration() ||
+                      options.devices.drop_mean > absl::ZeroDuration() ||
+                      !options.devices.answer_unknown;
   s.executor_ = MakeThreadExecutor(options.engine.threads);
   absl::StatusOr<std::unique_ptr<LoopbackTransport>> devices =
       LoopbackTransport::Create(options.devices, &Clock::Real(),
@@ -75,33 +82,31 @@ absl::StatusOr<std::unique_ptr<Simulation>> Simulation::Create(
   return simulation;
 }
 
+absl::Status Simulation::AddAsInTwins() {
+  for (const bool connected : {true, false}) {
+    absl::Status status = ForEachDeviceId(
+        *engine_,
+        absl::StrCat("SELECT deviceId FROM devices WHERE connectionState = '",
+                     connected ? "Connected" : "Disconnected", "'"),
+        // Those that exist stay as they are: nobody is added twice although the
+        // first have begun to drop.
+        [&](Ids ids) { devices_->AddDevices(ids, connected); });
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Simulation::Fleet> Simulation::Load(
     const FleetSource& source, ProgressLine& line,
     const std::function<void()>& tick) {
   absl::StatusOr<LoadedFleet> loaded = LoadFleet(*engine_, source, line, tick);
   if (!loaded.ok()) return loaded.status();
   absl::Status added;
-  if (connected_as_in_twins_) {
-    added = ForEachDeviceId(
-        *engine_,
-        "SELECT deviceId FROM devices WHERE connectionState = 'Connected'",
-        [&](absl::Span<const absl::string_view> ids) {
-          devices_->AddDevices(ids, true);
-        });
-    if (added.ok()) {
-      // Those that exist stay as they are.
-      added = ForEachDeviceId(
-          *engine_,
-          "SELECT deviceId FROM devices WHERE connectionState = 'Disconnected'",
-          [&](absl::Span<const absl::string_view> ids) {
-            devices_->AddDevices(ids, false);
-          });
-    }
-  } else {
+  if (!connected_as_in_twins_) {
     added = ForEachDeviceId(*engine_, "SELECT deviceId FROM devices",
-                            [&](absl::Span<const absl::string_view> ids) {
-                              devices_->AddDevices(ids);
-                            });
+                            [&](Ids ids) { devices_->AddDevices(ids); });
+  } else if (devices_change_) {
+    added = AddAsInTwins();
   }
   if (!added.ok()) return added;
   absl::StatusOr<int64_t> connected = CountConnected(*engine_);

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/engine.h"
 #include "engine/schedule/executor.h"
@@ -33,7 +34,8 @@ class Simulation {
     int64_t connected = 0;
   };
 
-  // Loads the twins and adds their devices: once.  Errors as LoadFleet().
+  // Loads the twins, and lets their devices be there: once.  Errors as
+  // LoadFleet().
   absl::StatusOr<Fleet> Load(const FleetSource& source, ProgressLine& line,
                              const std::function<void()>& tick);
 
@@ -43,11 +45,18 @@ class Simulation {
  private:
   Simulation() = default;
 
+  // Adds a device for every twin, connected as the twin says.
+  absl::Status AddAsInTwins();
+
   // Members go the other way round: first the engine, at last the threads.
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<LoopbackTransport> devices_;
   std::unique_ptr<Engine> engine_;
   bool connected_as_in_twins_ = true;
+  // Devices come and go by themselves, so the transport must know them all.
+  // Otherwise it need not: the engine calls those whose twins say that they are
+  // connected, and a device that was never added answers.
+  bool devices_change_ = false;
 };
 
 // Threads that `muster` uses if nobody says otherwise: the machine's

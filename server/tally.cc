@@ -123,6 +123,13 @@ std::string ReportText(const JobReport& report) {
     }
     absl::StrAppend(&out, DetailLine("others", others));
   }
+  // Canceled executions have no error to be counted by.
+  int64_t canceled = tally.failed + tally.canceled;
+  for (const Tally::Kind& kind : kinds) canceled -= kind.count;
+  if (canceled > 0) {
+    absl::StrAppend(&out,
+                    DetailLine("canceled before they were sent", canceled));
+  }
   if (!report.Balanced()) {
     absl::StrAppend(&out,
                     "  These counts do not add up: this is a bug of muster.\n");
