@@ -417,11 +417,13 @@ class Encoder {
   void Encode(const dom::element& element) {
     // Each value is taken as what it says it is: nothing can go wrong.
     switch (element.type()) {
-      case dom::element_type::ARRAY:
+      case dom::element_type::ARRAY: {
+        const dom::array array = element.get_array().value_unsafe();
         builder_.BeginArray();
-        for (dom::element e : element.get_array().value_unsafe()) Encode(e);
+        for (dom::element e : array) Encode(e);
         builder_.EndArray();
         return;
+      }
       case dom::element_type::OBJECT:
         EncodeObject(element.get_object().value_unsafe());
         return;
