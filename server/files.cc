@@ -137,7 +137,9 @@ absl::Status WholeFile::Commit() {
       std::rename(partial_path_.c_str(), path_.c_str()) != 0) {
     error_number_ = errno;
   }
-  if (error_number_ != 0) return FileError(path_, error_number_);
+  if (error_number_ != 0) {
+    return FileError(path_ == "-" ? "standard output" : path_, error_number_);
+  }
   committed_ = true;
   return absl::OkStatus();
 }

@@ -60,10 +60,7 @@ Interrupt::Interrupt() {
   action.sa_handler = OnSignal;
   action.sa_flags = SA_RESTART;
   for (int signal_number : {SIGINT, SIGTERM}) {
-    // Background jobs of a shell ignore SIGINT, and shall go on doing so.
-    struct sigaction old;
-    MUSTER_CHECK(sigaction(signal_number, nullptr, &old) == 0);
-    if (old.sa_handler == SIG_IGN) continue;
+    // Also if it was ignored: a script's background job can be told to end.
     MUSTER_CHECK(sigaction(signal_number, &action, nullptr) == 0);
   }
 }

@@ -22,6 +22,14 @@ std::string CountsText(const JobStatistics& counts) {
                       WithCommas(counts.pending_count));
 }
 
+// The same for terminals of 80 columns.
+std::string ShortCountsText(const JobStatistics& counts) {
+  return absl::StrCat("ok ", ShortCount(counts.succeeded_count), " fail ",
+                      ShortCount(counts.failed_count), " run ",
+                      ShortCount(counts.running_count), " wait ",
+                      ShortCount(counts.pending_count));
+}
+
 }  // namespace
 
 Progress ProgressOfJobs(absl::Span<const JobInfo> jobs, absl::Time now,
@@ -72,6 +80,7 @@ Progress ProgressOfJobs(absl::Span<const JobInfo> jobs, absl::Time now,
   progress.done = sum.succeeded_count + sum.failed_count;
   progress.total = sum.device_count;
   progress.detail = CountsText(sum);
+  progress.short_detail = ShortCountsText(sum);
   progress.rate = rate;
   if (interrupted) {
     progress.left = absl::StrCat("ends when ", WithCommas(sum.running_count),
@@ -79,8 +88,8 @@ Progress ProgressOfJobs(absl::Span<const JobInfo> jobs, absl::Time now,
   } else if (running && rate == 0 && progress.done < progress.total) {
     // Nobody answers: what is left waits for devices to connect.
     progress.rate = -1;
-    progress.left = absl::StrCat(
-        "waiting; ends in ", ClockDuration(last_end - now), " at the latest");
+    progress.left =
+        absl::StrCat("waiting, ", ClockDuration(last_end - now), " at most");
   }
   return progress;
 }

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "server/text.h"
@@ -15,8 +16,11 @@
 namespace muster {
 namespace {
 
-constexpr int kBarColumnsMax = 30;
-constexpr int kBarColumnsMin = 10;
+// The bar of a wide terminal, and of others: it shall not change its length all
+// the time.
+constexpr int kBarColumns = 30;
+constexpr int kBarColumnsNarrow = 10;
+constexpr int kWide = 120;
 constexpr int kPlainWidth = 160;
 constexpr int kTerminalWidth = 79;  // If it does not tell.
 
@@ -70,29 +74,30 @@ std::string FormatProgress(const Progress& p, int width) {
                         " left");
   }
 
-  std::string tail;
+  std::string bar;
+  std::string percent;
   if (has_bar) {
+    bar = Bar(share, width >= kWide ? kBarColumns : kBarColumnsNarrow);
     // Rounded down: 100% means that nothing is missing.
-    AppendPart(absl::StrCat(static_cast<int>(share * 100), "%"), &tail);
+    percent = absl::StrCat(static_cast<int>(share * 100), "%");
   }
-  AppendPart(figures, &tail);
-  std::string end;
-  AppendPart(ShortRate(p.rate), &end);
-  AppendPart(left, &end);
-
-  const int bar_min = has_bar ? kBarColumnsMin + 4 : 0;  // With its brackets.
-  int columns = ColumnsOf(p.label) + ColumnsOf(tail) + ColumnsOf(end);
-  std::string detail;
-  if (!p.detail.empty() &&
-      columns + bar_min + 2 + ColumnsOf(p.detail) <= width) {
-    AppendPart(p.detail, &detail);
-    columns += ColumnsOf(detail);
+  const std::string rate = ShortRate(p.rate);
+  // Of these the first that fits.
+  using Parts = std::vector<absl::string_view>;
+  std::vector<Parts> choices = {{bar, percent, figures, p.detail, rate, left}};
+  if (!p.short_detail.empty()) {
+    choices.push_back({bar, percent, p.short_detail, rate, left});
+    choices.push_back({bar, percent, p.short_detail, left});
+    choices.push_back({bar, percent, p.short_detail});
   }
-  std::string out = p.label;
-  if (has_bar && columns + bar_min <= width) {
-    AppendPart(Bar(share, std::min(kBarColumnsMax, width - columns - 4)), &out);
+  choices.push_back({bar, percent, figures, rate, left});
+  choices.push_back({percent, figures, rate, left});
+  std::string out;
+  for (const Parts& parts : choices) {
+    out = p.label;
+    for (absl::string_view part : parts) AppendPart(part, &out);
+    if (ColumnsOf(out) <= width) return out;
   }
-  absl::StrAppend(&out, tail, detail, end);
   return CutToColumns(std::move(out), width);
 }
 

@@ -23,8 +23,10 @@ struct Progress {
   int64_t done = 0;
   int64_t total = -1;   // < 0: unknown, no bar.
   std::string figures;  // Instead of "<done> of <total>".
-  std::string detail;   // Left out where it does not fit.
-  double rate = -1;     // Per second; < 0: unknown.
+  std::string detail;   // Left out where it does not fit ...
+  // ... for this, which then stands for the figures, too; may be empty.
+  std::string short_detail;
+  double rate = -1;  // Per second; < 0: unknown.
   // Behind the rate: what is to come.  Empty: the time left, if the rate is
   // known.
   std::string left;

@@ -27,6 +27,13 @@ std::string WithCommas(int64_t number) {
   return digits;
 }
 
+std::string ShortCount(int64_t number) {
+  if (number < 10'000) return absl::StrCat(number);
+  const double value = static_cast<double>(number);
+  return number < 999'500 ? absl::StrCat(ThreeDigits(value / 1e3), "k")
+                          : absl::StrCat(ThreeDigits(value / 1e6), "M");
+}
+
 std::string Counted(int64_t number, absl::string_view singular) {
   return absl::StrCat(WithCommas(number), " ", singular,
                       number == 1 ? "" : "s");

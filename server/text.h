@@ -13,6 +13,9 @@ namespace muster {
 // "1,234,567".
 std::string WithCommas(int64_t number);
 
+// "9999", "12.3k", "1.23M": at most five characters up to a billion.
+std::string ShortCount(int64_t number);
+
 // "1,234,567 devices", "1 device": `singular` gets an s if `number` is not 1.
 std::string Counted(int64_t number, absl::string_view singular);
 

@@ -68,8 +68,8 @@ class Process {
     argv.push_back(nullptr);
     pid_ = fork();
     if (pid_ == 0) {
-      // As a shell's foreground job has it, whoever runs the test.
-      signal(SIGINT, SIG_DFL);
+      // As a script's background job has it.
+      signal(SIGINT, SIG_IGN);
       dup2(out[1], STDOUT_FILENO);
       dup2(err[1], STDERR_FILENO);
       execv("server/muster", argv.data());
