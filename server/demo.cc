@@ -211,7 +211,8 @@ class Demo {
     text.pop_back();
     Say(text);
     if (*interrupted) return absl::CancelledError("interrupted");
-    const JobStatistics& counts = *report->info.statistics;
+    const JobStatistics counts =
+        report->info.statistics.value_or(JobStatistics());
     if (!report->Balanced()) {
       return absl::InternalError("the counts do not add up");
     }

@@ -17,7 +17,7 @@ namespace muster {
 namespace {
 
 // Every write is a call of the system: 256 KB make it cheap.
-constexpr size_t kBufferBytes = 256 * 1024;
+constexpr size_t kBufferBytes = 1 << 18;
 
 }  // namespace
 
@@ -49,9 +49,10 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t size_max) {
   if (file == nullptr) return FileError(path, errno);
   std::string text;
   char buffer[16 * 1024];
-  size_t size;
-  while (text.size() <= size_max &&
-         (size = std::fread(buffer, 1, sizeof(buffer), file)) > 0) {
+  size_t size = sizeof(buffer);
+  // Less than was asked for is the end, or an error.
+  while (text.size() <= size_max && size == sizeof(buffer)) {
+    size = std::fread(buffer, 1, sizeof(buffer), file);
     text.append(buffer, size);
   }
   const int error_number = std::ferror(file) != 0 ? errno : 0;

@@ -58,6 +58,7 @@ void Tally::Add(const ExecutionRecord& record) {
 
 std::vector<Tally::Kind> Tally::Kinds() const {
   std::vector<Kind> kinds;
+  kinds.reserve(errors.size());
   for (const auto& [kind, count] : errors) {
     kinds.push_back(
         {std::string(ErrorInfoOf(kind.first).name), kind.second, count});

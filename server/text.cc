@@ -42,8 +42,9 @@ std::string Counted(int64_t number, absl::string_view singular) {
 std::string ShortDuration(absl::Duration duration) {
   const double seconds = absl::ToDoubleSeconds(duration);
   if (seconds < 999.5e-6) return absl::StrFormat("%.0f us", seconds * 1e6);
-  if (seconds < 999.5e-3)
+  if (seconds < 999.5e-3) {
     return absl::StrCat(ThreeDigits(seconds * 1e3), " ms");
+  }
   if (seconds < 59.95) return absl::StrCat(ThreeDigits(seconds), " s");
   return ClockDuration(duration);
 }

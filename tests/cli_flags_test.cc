@@ -19,12 +19,12 @@ using ::testing::IsEmpty;
 
 class FlagsTest : public ::testing::Test {
  protected:
-  absl::StatusOr<Arguments> Parse(std::vector<absl::string_view> words) {
+  absl::StatusOr<Arguments> Parse(const std::vector<absl::string_view>& words) {
     return ParseFlags(flags_, words);
   }
   // The message of the error that `words` lead to.
-  std::string Refusal(std::vector<absl::string_view> words) {
-    const absl::StatusOr<Arguments> arguments = Parse(std::move(words));
+  std::string Refusal(const std::vector<absl::string_view>& words) {
+    const absl::StatusOr<Arguments> arguments = Parse(words);
     EXPECT_FALSE(arguments.ok());
     return std::string(arguments.status().message());
   }

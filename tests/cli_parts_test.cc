@@ -2,7 +2,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstdio>
+#include <fstream>
 #include <memory>
 #include <string>
 
@@ -23,7 +23,6 @@ namespace muster {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::StartsWith;
 
 std::string Carets(int line, int column, absl::string_view text) {
   return CaretLines(MakeParseError({line, column}, "wrong"), text);
@@ -73,9 +72,7 @@ class FilesTest : public ::testing::Test {
   }
   std::string Write(absl::string_view name, absl::string_view text) {
     const std::string path = Path(name);
-    std::FILE* const file = std::fopen(path.c_str(), "w");
-    std::fwrite(text.data(), 1, text.size(), file);
-    std::fclose(file);
+    std::ofstream(path, std::ios::binary) << text;
     return path;
   }
 };
@@ -243,7 +240,8 @@ TEST(TallyTest, CountsThatDoNotAddUpAreNoSuccess) {
   report.tally.Add(Execution(ExecutionStatus::kPending));
   EXPECT_FALSE(report.Balanced());
   report = SmallReport();
-  report.info.statistics->device_count = 6;
+  report.info.statistics =
+      JobStatistics{.device_count = 6, .failed_count = 3, .succeeded_count = 2};
   EXPECT_FALSE(report.Balanced());
   EXPECT_THAT(ReportText(report), HasSubstr("do not add up"));
 }
