@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <deque>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -82,6 +83,13 @@ struct Engine::Parts {
 
   // Waits until everything that was written to the device's partition so far is
   // durable.
+  // An error once the engine was stopped.
+  absl::Status CheckRunning() const {
+    if (!dispatcher->stopped()) return absl::OkStatus();
+    return MakeError(ErrorCode::kServiceUnavailable,
+                     "the engine has been stopped");
+  }
+
   absl::Status SyncDevice(absl::string_view device_id) {
     return Sync(
         PartitionOfHash(DeviceHash(device_id), commit->partition_count()));
@@ -169,6 +177,7 @@ void Engine::Stop() {
 // ------------------------------------------------------------------- twins
 
 absl::Status Engine::UpsertTwin(absl::string_view document) {
+  if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
   absl::StatusOr<Json> json = ParseJson(document);
   if (!json.ok()) return json.status();
   absl::StatusOr<TwinWrite> write =
@@ -186,6 +195,7 @@ absl::StatusOr<TwinWrite> Engine::WriteTwin(absl::string_view device_id,
                                             absl::string_view patch,
                                             absl::string_view if_match,
                                             TwinWriteKind kind) {
+  if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
   absl::StatusOr<Json> json = ParseJson(patch);
   if (!json.ok()) return json.status();
   absl::StatusOr<TwinPatch> parsed =
@@ -224,6 +234,7 @@ absl::StatusOr<TwinWrite> Engine::PatchReported(absl::string_view device_id,
 }
 
 absl::Status Engine::EraseTwin(absl::string_view device_id) {
+  if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
   if (absl::Status s =
           parts_->index->Erase(device_id, parts_->clock->Now());
       !s.ok()) {
@@ -234,6 +245,7 @@ absl::Status Engine::EraseTwin(absl::string_view device_id) {
 
 absl::Status Engine::SetTwinEnabled(absl::string_view device_id,
                                     bool enabled) {
+  if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
   if (absl::Status s = parts_->index->SetEnabled(device_id, enabled,
                                                  parts_->clock->Now());
       !s.ok()) {
@@ -291,33 +303,33 @@ class LineFile {
   bool at_end_ = false;
 };
 
-// Parses blocks on the executor, a few at a time, in any order.
+// Parses blocks on the executor and on the calling thread, in any order.  The
+// caller never waits for a block that nobody has begun, so that it may be one of
+// the executor's own threads.
 class BlockParser : public std::enable_shared_from_this<BlockParser> {
  public:
   BlockParser(JsonLinesLoader* loader, Executor* executor)
       : loader_(loader),
         executor_(executor),
-        blocks_max_(2 * executor->concurrency()) {}
+        queued_max_(2 * executor->concurrency()) {}
 
   void Add(std::string block, int64_t first_line) {
+    bool full;
     {
       absl::MutexLock lock(&mutex_);
-      mutex_.Await(absl::Condition(
-          +[](BlockParser* p) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-            return p->under_way_ < p->blocks_max_;
-          },
-          this));
-      ++under_way_;
+      queue_.push_back({std::move(block), first_line});
+      full = static_cast<int>(queue_.size()) > queued_max_;
     }
-    executor_->Run([self = shared_from_this(), block = std::move(block),
-                    first_line]() {
-      self->loader_->Add(block, first_line);
-      absl::MutexLock lock(&self->mutex_);
-      --self->under_way_;
+    executor_->Run([self = weak_from_this()]() {
+      if (auto parser = self.lock()) parser->ParseOne();
     });
+    if (full) ParseOne();
   }
 
-  void Wait() {
+  // Returns when all blocks have been parsed.
+  void Finish() {
+    while (ParseOne()) {
+    }
     absl::MutexLock lock(&mutex_);
     mutex_.Await(absl::Condition(
         +[](BlockParser* p) ABSL_NO_THREAD_SAFETY_ANALYSIS {
@@ -327,10 +339,32 @@ class BlockParser : public std::enable_shared_from_this<BlockParser> {
   }
 
  private:
+  struct Block {
+    std::string text;
+    int64_t first_line;
+  };
+
+  // False if there was none.
+  bool ParseOne() {
+    Block block;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (queue_.empty()) return false;
+      block = std::move(queue_.front());
+      queue_.pop_front();
+      ++under_way_;
+    }
+    loader_->Add(block.text, block.first_line);
+    absl::MutexLock lock(&mutex_);
+    --under_way_;
+    return true;
+  }
+
   JsonLinesLoader* const loader_;
   Executor* const executor_;
-  const int blocks_max_;
+  const int queued_max_;
   absl::Mutex mutex_;
+  std::deque<Block> queue_ ABSL_GUARDED_BY(mutex_);
   int under_way_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
@@ -338,6 +372,7 @@ class BlockParser : public std::enable_shared_from_this<BlockParser> {
 
 absl::StatusOr<LoadResult> Engine::LoadTwins(const std::string& path,
                                              const LoadOptions& options) {
+  if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
   LineFile file;
   if (absl::Status s = file.Open(path); !s.ok()) return s;
   JsonLinesLoader::Options loader_options;
@@ -357,7 +392,7 @@ absl::StatusOr<LoadResult> Engine::LoadTwins(const std::string& path,
     parser->Add(*std::move(block), first_line);
     if (options.progress) options.progress(bytes);
   }
-  parser->Wait();
+  parser->Finish();
   if (!failed.ok()) return failed;
   absl::StatusOr<JsonLinesLoader::Loaded> loaded =
       loader.Commit(parts_->clock->Now());
@@ -400,11 +435,13 @@ absl::StatusOr<TwinPage> Engine::Query(absl::string_view statement,
 // -------------------------------------------------------------------- jobs
 
 absl::StatusOr<JobInfo> Engine::CreateJob(const JobRequest& request) {
+  if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
   return parts_->dispatcher->CreateJob(request);
 }
 
 absl::StatusOr<JobInfo> Engine::CreateJobFromJson(absl::string_view job_id,
                                                   absl::string_view body) {
+  if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
   JobParseOptions parse;
   parse.strict_job_value_charset = parts_->options.strict_job_value_charset;
   absl::StatusOr<JobRequest> request = ParseJobRequest(job_id, body, parse);
@@ -429,6 +466,7 @@ absl::StatusOr<JobPage> Engine::ListJobs(
 
 absl::StatusOr<JobInfo> Engine::CancelJob(absl::string_view job_id,
                                           const CancelOptions& options) {
+  if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
   return parts_->dispatcher->CancelJob(job_id, options);
 }
 

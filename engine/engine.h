@@ -10,8 +10,11 @@
 //   auto info = (*engine)->WaitJob("reboot-floor-3", absl::Minutes(5));
 //
 // Every call is thread-safe.  A call that changes something returns OK once the
-// change is durable in the journal, and an error if nothing changed.  Errors
-// carry the public hub's number: ErrorCodeOf() in model/error.h.  Calls that
+// change is durable in the journal, and an error if nothing changed, with one
+// exception: ServiceUnavailable when the journal refuses.  Then the change may
+// show until a restart, and the part of the fleet and of the jobs that the refused
+// record belongs to takes no more changes.  Errors carry the public hub's number:
+// ErrorCodeOf() in model/error.h.  Calls that
 // change something wait for the journal: they are not for the callbacks of a
 // journal; everywhere else, a transport's handlers included, they may be used.
 #ifndef ENGINE_ENGINE_H_
@@ -103,8 +106,9 @@ class Engine {
   ~Engine();
 
   // Ends all work: no callback runs, and the transport and the journal are called
-  // no more, once it has returned.  Jobs stay as they are.  Idempotent.  Not from
-  // a callback.
+  // no more, once it has returned.  Jobs stay as they are and can be read; changes
+  // answer ServiceUnavailable, and WaitJob() returns CANCELLED.  Idempotent.  Not
+  // from a callback.
   void Stop();
 
   // ------------------------------------------------------------------ twins
@@ -188,7 +192,7 @@ class Engine {
                                     const CancelOptions& options = {});
 
   // Waits until the job is terminal and returns it; DEADLINE_EXCEEDED after
-  // `timeout` of real time.  JobNotFound.  Blocks the calling thread.
+  // `timeout` of real time, CANCELLED after Stop().  JobNotFound.  Blocks the calling thread.
   absl::StatusOr<JobInfo> WaitJob(
       absl::string_view job_id,
       absl::Duration timeout = absl::InfiniteDuration()) const;
@@ -197,7 +201,7 @@ class Engine {
   // last time when it is terminal; always with the latest, so that a slow
   // callback misses states in between and nothing piles up.  On the executor, one
   // call at a time.  Ends when the handle is destroyed, which waits for a call
-  // under way.  JobNotFound.
+  // under way: not from the callback itself.  JobNotFound.
   class Watch;
   absl::StatusOr<std::unique_ptr<Watch>> WatchJob(absl::string_view job_id,
                                                   JobCallback callback);

@@ -201,21 +201,28 @@ TEST(GroupCommitTest, GathersWhileAnAppendIsUnderWay) {
   EXPECT_TRUE(journal.pending[1].empty());
 }
 
-TEST(GroupCommitTest, ARefusedChunkIsToldAndItsSlotUsedAgain) {
+TEST(GroupCommitTest, ARefusalIsToldAndIsForEver) {
   SlowJournal journal;
   SimulatedExecutor executor;
   auto commit = *GroupCommit::Create(&journal, &executor);
-  absl::Status told;
-  commit->Add(
-      0, [](std::string* out) { out->append("x"); },
-      [&](const absl::Status& s) { told = s; });
-  commit->Flush(0);
+  std::vector<absl::Status> told;
+  auto add = [&](int partition) {
+    commit->Add(
+        partition, [](std::string* out) { out->append("x"); },
+        [&](const absl::Status& s) { told.push_back(s); });
+    commit->Flush(partition);
+  };
+  add(0);
   journal.Answer(0, absl::ResourceExhaustedError("the disk is full"));
-  EXPECT_EQ(told.code(), absl::StatusCode::kResourceExhausted);
-  commit->Add(0, [](std::string* out) { out->append("y"); });
-  commit->Flush(0);
-  EXPECT_EQ(journal.pending[0][0].sequence, 1);
-  journal.Answer(0);
+  add(0);
+  ASSERT_EQ(told.size(), 2);
+  for (const absl::Status& s : told) {
+    EXPECT_EQ(s.code(), absl::StatusCode::kResourceExhausted);
+  }
+  EXPECT_TRUE(journal.pending[0].empty());  // It was not even asked.
+  add(1);  // Another partition goes on.
+  journal.Answer(1);
+  EXPECT_TRUE(told.back().ok());
 }
 
 TEST(GroupCommitTest, AFullBufferFlushesItself) {

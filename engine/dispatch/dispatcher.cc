@@ -24,11 +24,30 @@ Dispatcher::Dispatcher(const Options& options)
       notifier_(*options.notifier),
       pacer_(options.profile.job_device_operations_per_second) {}
 
+Dispatcher::~Dispatcher() {
+  // What is still queued holds its job, which holds what is queued.
+  std::vector<std::shared_ptr<void>> owners;
+  while (auto* item = static_cast<Work*>(ready_.Pop())) {
+    owners.push_back(std::move(item->owner));
+  }
+  while (auto* item = static_cast<SliceWork::TokenWait*>(paced_.Pop())) {
+    owners.push_back(std::move(item->owner));
+  }
+}
+
 void Dispatcher::Stop() {
-  absl::MutexLock lock(&pool_mutex_);
-  stopping_.store(true);
-  pool_mutex_.Await(absl::Condition(
-      +[](int* inside) { return *inside == 0; }, &inside_));
+  {
+    absl::MutexLock lock(&pool_mutex_);
+    stopping_.store(true);
+    pool_mutex_.Await(absl::Condition(
+        +[](int* inside) { return *inside == 0; }, &inside_));
+  }
+  // Whoever waits for a job waits for nothing now.
+  absl::MutexLock lock(&jobs_mutex_);
+  for (auto& [id, job] : jobs_) {
+    absl::MutexLock job_lock(&job->mutex);
+    job->stopped = true;
+  }
 }
 
 bool Dispatcher::Enter() {
@@ -111,9 +130,18 @@ void Dispatcher::RunWorker() {
   if (ready_.size() > 0) StartWorker();
 }
 
+uint64_t Dispatcher::CatchUp(Job& job, uint64_t virtual_time) {
+  uint64_t own = job.virtual_time.load(std::memory_order_relaxed);
+  while (own < virtual_time &&
+         !job.virtual_time.compare_exchange_weak(own, virtual_time,
+                                                 std::memory_order_relaxed)) {
+  }
+  return std::max(own, virtual_time);
+}
+
 void Dispatcher::Push(Work* work, Job& job) {
   work->owner = job.shared_from_this();
-  ready_.Push(work, job.virtual_time.load(std::memory_order_relaxed));
+  ready_.Push(work, CatchUp(job, ready_.virtual_time()));
   StartWorker();
 }
 
@@ -136,6 +164,10 @@ void Dispatcher::AddTimer(absl::Duration due, const TimerEvent& event) {
   if (timers_.Add(due, event)) ArmTimer();
 }
 
+void Dispatcher::AddStartTimer(absl::Time due, const TimerEvent& event) {
+  if (start_timers_.Add(due, event)) ArmTimer();
+}
+
 void Dispatcher::AddWallTimer(absl::Time due, const TimerEvent& event) {
   if (wall_timers_.Add(due, event)) ArmTimer();
 }
@@ -152,6 +184,13 @@ void Dispatcher::ArmTimer() {
   if (auto next = timers_.NextDue()) due = *next;
   if (auto next = wall_timers_.NextDue()) {
     due = std::min(due, now + (*next - clock_.Now()));
+  }
+  if (auto next = start_timers_.NextDue()) {
+    // No clock says when it is set: look again in between.
+    const absl::Duration left = *next - clock_.Now();
+    due = std::min(due, now + std::min(left, left > absl::Hours(24)
+                                                 ? absl::Hours(1)
+                                                 : absl::Minutes(1)));
   }
   if (due == absl::InfiniteDuration()) return;
   {
@@ -181,6 +220,7 @@ void Dispatcher::ExpireTimers() {
   const absl::Time now = clock_.Now();
   for (int n = 0; n < kEventsMax; ++n) {
     std::optional<TimerEvent> event = timers_.PopDue(monotonic);
+    if (!event.has_value()) event = start_timers_.PopDue(now);
     if (!event.has_value()) event = wall_timers_.PopDue(now);
     if (!event.has_value()) return;
     OnTimer(*event);
@@ -228,6 +268,12 @@ void Dispatcher::OnTimer(const TimerEvent& event) {
       Wake(slice);
       return;
     }
+    case TimerEvent::kRecheck: {
+      SliceWork& slice = *job->slices[event.slice];
+      slice.recheck_due.store(true);
+      Wake(slice);
+      return;
+    }
     case TimerEvent::kTokens:
       return;
   }
@@ -241,7 +287,9 @@ void Dispatcher::OnOutcomes(absl::Span<const Outcome> outcomes) {
     // A range comes back together, as a rule: one look-up for all of it.
     const AttemptKeyParts first = SplitAttemptKey(outcomes[i].attempt);
     JobPtr job = FindBySerial(first.job);
-    if (job == nullptr || first.slice >= job->slices.size()) {
+    // Acquire: what runs has its slices.
+    if (job == nullptr || !job->running.load(std::memory_order_acquire) ||
+        first.slice >= job->slices.size()) {
       dropped_.fetch_add(1, std::memory_order_relaxed);
       ++i;
       continue;

@@ -14,10 +14,10 @@
 // All work happens on the executor, woken by events and timers; an idle engine
 // does nothing at all.  Locks, in the order in which they may be held together:
 //
-//   jobs_mutex_  >  Job::mutex
-//   Shard::mutex  >  { GroupCommit, ReadyQueue, timers, SliceWork::inbox_mutex }
+//   jobs_mutex_  >  { Job::mutex, serials_mutex_ }
+//   Shard::mutex  >  { GroupCommit, queues, timers, Pacer, states, pools }
 //
-// The transport, the journal and callers' callbacks are called with none (I4).
+// and the executor's own lock behind any of them.  The transport, the journal and callers' callbacks are called with none (I4).
 #ifndef ENGINE_DISPATCH_DISPATCHER_H_
 #define ENGINE_DISPATCH_DISPATCHER_H_
 
@@ -114,9 +114,12 @@ class Dispatcher : public TransportSink,
   };
 
   explicit Dispatcher(const Options& options);
+  // REQUIRES: Stop() has returned.
+  ~Dispatcher() override;
 
   // Ends all work and returns when nothing runs any more.  Idempotent.
   void Stop();
+  bool stopped() const { return stopping_.load(); }
 
   // The calls of engine.h, which has their contracts.
   absl::StatusOr<JobInfo> CreateJob(const JobRequest& request);
@@ -163,6 +166,7 @@ class Dispatcher : public TransportSink,
       kDeadline,        // Monotonic from here on.
       kConnectTimeout,
       kResponseTimeout,
+      kRecheck,         // A device was not there although it is connected.
       kTokens,          // The pacer has tokens again.
     };
     Kind kind = kStart;
@@ -188,12 +192,16 @@ class Dispatcher : public TransportSink,
   void Leave();
   void StartWorker();
   void RunWorker();
+  // The job's virtual time, brought up to `virtual_time` first: who comes to a
+  // queue gets no credit for the time when it had nothing there.
+  static uint64_t CatchUp(Job& job, uint64_t virtual_time);
   // REQUIRES: the caller has claimed the item.
   void Push(Work* work, Job& job);
   void Wake(SliceWork& slice);
   void ExpireTimers();
   void OnTimer(const TimerEvent& event);
   void AddTimer(absl::Duration due, const TimerEvent& event);
+  void AddStartTimer(absl::Time due, const TimerEvent& event);
   void AddWallTimer(absl::Time due, const TimerEvent& event);
   void ArmTimer();
   // Wakes slices that wait for tokens; does nothing if it is armed already.
@@ -243,7 +251,10 @@ class Dispatcher : public TransportSink,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
   void JournalRun(SliceWork& work, Scratch& scratch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
-  void SendRange(SliceWork& work);
+  // `at_once`: in the run that took the range.
+  void SendRange(SliceWork& work, bool at_once);
+  void RecheckWaiting(SliceWork& work)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
   void ArmResponseTimer(SliceWork& work);
   void Block(SliceWork& work, uint64_t ready_epoch);
   std::unique_ptr<Range> TakeRange();
@@ -266,6 +277,8 @@ class Dispatcher : public TransportSink,
   // Internally synchronized.
   ReadyQueue ready_;
   TimerQueue<absl::Duration, TimerEvent> timers_;
+  // Start times apart: they have to notice when the wall clock is set forward.
+  TimerQueue<absl::Time, TimerEvent> start_timers_;
   TimerQueue<absl::Time, TimerEvent> wall_timers_;
   Pacer pacer_;
 

@@ -111,8 +111,12 @@ absl::StatusOr<JobInfo> Dispatcher::CreateJob(const JobRequest& request) {
                                     options_.profile.active_jobs_max,
                                     " reached"));
     }
-    if (static_cast<int64_t>(jobs_.size()) >= options_.jobs_retained_max ||
-        next_serial_ > kJobSerialMax) {
+    if (next_serial_ > kJobSerialMax) {
+      return MakeError(ErrorCode::kThrottlingException,
+                       absl::StrCat("this engine has numbered all ",
+                                    kJobSerialMax, " jobs that it can"));
+    }
+    if (static_cast<int64_t>(jobs_.size()) >= options_.jobs_retained_max) {
       return MakeError(
           ErrorCode::kThrottlingException,
           absl::StrCat("the engine keeps at most ", options_.jobs_retained_max,
@@ -235,38 +239,47 @@ void Dispatcher::PickUp(JobPtr job) {
     return;
   }
   {
-    absl::MutexLock lock(&job->mutex);
-    if (job->decided || job->status != JobStatus::kQueued) return;
-    job->status = JobStatus::kScheduled;  // T2
-    NotifyWatchers(*job);
+    absl::MutexLock lock(&jobs_mutex_);
+    absl::MutexLock job_lock(&job->mutex);
+    if (job->phase != JobPhase::kOpen) return;
+    if (job->active) {  // It was due when it was created; the clock was set back.
+      job->active = false;
+      --active_jobs_;
+    }
+    if (job->status != JobStatus::kScheduled) {
+      job->status = JobStatus::kScheduled;  // T2
+      NotifyWatchers(*job);
+    }
   }
-  AddWallTimer(job->start_time, {TimerEvent::kStart, job->serial, 0});
+  AddStartTimer(job->start_time, {TimerEvent::kStart, job->serial, 0});
 }
 
 // The start time has come.
 void Dispatcher::BecomeDue(const JobPtr& job) {
   // The wall clock may have been set back since the timer was set.
   if (job->start_time > clock_.Now()) {
-    AddWallTimer(job->start_time, {TimerEvent::kStart, job->serial, 0});
+    AddStartTimer(job->start_time, {TimerEvent::kStart, job->serial, 0});
     return;
   }
+  const DueKey key{job->start_time, job->created_time, job->request.job_id};
   {
     absl::MutexLock lock(&jobs_mutex_);
     absl::MutexLock job_lock(&job->mutex);
-    if (job->decided || IsTerminal(job->status)) return;
+    if (job->phase != JobPhase::kOpen || job->has_slot) return;
     if (!job->active) {
       job->active = true;
       ++active_jobs_;
     }
-    if (job->status != JobStatus::kQueued) {
-      job->status = JobStatus::kQueued;  // T4, until there is a slot.
-      NotifyWatchers(*job);
-    }
-    due_.emplace(DueKey{job->start_time, job->created_time,
-                        job->request.job_id},
-                 job);
+    due_.emplace(key, job);
   }
   StartDueJobs();
+  absl::MutexLock lock(&jobs_mutex_);
+  if (!due_.contains(key)) return;
+  absl::MutexLock job_lock(&job->mutex);
+  if (job->status == JobStatus::kScheduled) {
+    job->status = JobStatus::kQueued;  // T4: there is no slot.
+    NotifyWatchers(*job);
+  }
 }
 
 void Dispatcher::StartDueJobs() {
@@ -310,6 +323,10 @@ void Dispatcher::BeginEvaluation(const JobPtr& job) {
   if (!job->condition.has_value()) {
     FailJob(job, FailureReason(job->condition_error));
     return;
+  }
+  {
+    absl::MutexLock lock(&job->mutex);
+    job->evaluating = true;
   }
   // Only the shards that can hold a target.
   std::vector<int> shards;
@@ -365,20 +382,21 @@ void Dispatcher::RunEvaluation(EvaluationWork& work) {
 void Dispatcher::FinishEvaluation(const JobPtr& job) {
   std::vector<std::unique_ptr<EvaluationWork>> evaluations;
   evaluations.swap(job->evaluations);
-  bool cancelled;
+  bool started_now;
   {
     absl::MutexLock lock(&job->mutex);
-    cancelled = job->decided;
-    job->decided = true;  // T3 or T5 has won.
+    job->evaluating = false;
+    started_now = job->phase == JobPhase::kOpen;
+    if (started_now) job->phase = JobPhase::kStarting;  // T3 or T5 has won.
   }
-  if (cancelled) {
+  if (!started_now) {
     for (auto& work : evaluations) {
       if (work->targets.size() == 0) continue;
       absl::MutexLock lock(&work->shard->mutex);
       auto& cuts = StateOf(*work->shard).cuts;
       cuts.erase(cuts.find(work->cut));
     }
-    return;  // Whoever cancelled gives the slot back.
+    return;  // Whoever cancels gives the slot back.
   }
 
   int64_t device_count = 0;
@@ -408,8 +426,12 @@ void Dispatcher::FinishEvaluation(const JobPtr& job) {
     }
     {
       absl::MutexLock lock(&job->mutex);
+      if (job->phase != JobPhase::kStarting) return;  // It failed meanwhile.
+      job->phase = JobPhase::kRunning;
       job->statistics = JobStatistics{device_count, 0, 0, 0, device_count};
       job->status = JobStatus::kRunning;
+      // Release: whoever sees it sees the slices.
+      job->running.store(true, std::memory_order_release);
       self->NotifyWatchers(*job);
     }
     self->Post(&Dispatcher::BeginRunning, job);
@@ -441,6 +463,7 @@ void Dispatcher::FinishEvaluation(const JobPtr& job) {
     for (auto& slice : job->slices) {
       if (slice->shard->partition() != partition) continue;
       absl::MutexLock lock(&slice->shard->mutex);
+      slice->shard_state->active.push_back(slice.get());
       const RowSet& targets = slice->slice.targets();
       TargetsRecord record{job->serial, slice->number,
                            static_cast<uint32_t>(slice->shard->index()),
@@ -463,10 +486,6 @@ void Dispatcher::FinishEvaluation(const JobPtr& job) {
 // ------------------------------------------------------------ running, ending
 
 void Dispatcher::BeginRunning(JobPtr job) {
-  for (auto& slice : job->slices) {
-    absl::MutexLock lock(&slice->shard->mutex);
-    slice->shard_state->active.push_back(slice.get());
-  }
   const absl::Duration now = clock_.Monotonic();
   // Beyond a century there is no difference, and no overflow either.
   const int64_t limit = std::min<int64_t>(
@@ -485,32 +504,42 @@ void Dispatcher::BeginRunning(JobPtr job) {
 
 void Dispatcher::CloseSlices(Job& job, uint32_t reason) {
   job.close.fetch_or(reason, std::memory_order_release);
+  // One that does not run yet is told when it does.
+  if (!job.running.load(std::memory_order_acquire)) return;
   for (auto& slice : job.slices) Wake(*slice);
 }
 
 void Dispatcher::FailJob(const JobPtr& job, absl::string_view reason) {
-  bool running;
   {
     absl::MutexLock lock(&job->mutex);
-    if (IsTerminal(job->status)) return;
-    if (job->final_status == JobStatus::kFailed) return;  // On its way.
-    job->final_status = JobStatus::kFailed;
+    switch (job->phase) {
+      case JobPhase::kOpen:
+      case JobPhase::kStarting:
+        job->phase = JobPhase::kEnding;
+        break;
+      case JobPhase::kRunning: {
+        // What the journal has refused will never be shown: the open executions
+        // have failed, and the job is over.
+        JobStatistics& s = *job->statistics;
+        s.failed_count += s.pending_count + s.running_count;
+        s.pending_count = s.running_count = 0;
+        job->phase = JobPhase::kEnding;
+        break;
+      }
+      default:
+        return;  // Cancelled, or ended, first.
+    }
     job->failure_reason = std::string(reason);
-    running = job->status == JobStatus::kRunning;
-    job->decided = true;
   }
-  if (running) {
-    CloseSlices(*job, Job::kFailure);
-  } else {
-    EndJob(job, JobStatus::kFailed);
-  }
+  CloseSlices(*job, Job::kFailure);
+  EndJob(job, JobStatus::kFailed);
 }
 
 void Dispatcher::Publish(const JobPtr& job, const StatisticsDelta& delta) {
   JobStatus final_status;
   {
     absl::MutexLock lock(&job->mutex);
-    if (!job->statistics.has_value()) return;
+    if (job->phase != JobPhase::kRunning) return;
     JobStatistics& s = *job->statistics;
     s.pending_count += delta.pending;
     s.running_count += delta.running;
@@ -519,11 +548,8 @@ void Dispatcher::Publish(const JobPtr& job, const StatisticsDelta& delta) {
     MUSTER_DCHECK(s.device_count == s.pending_count + s.running_count +
                                         s.succeeded_count + s.failed_count);
     if (!delta.empty()) NotifyWatchers(*job);
-    if (s.pending_count + s.running_count > 0 || job->ending ||
-        job->status != JobStatus::kRunning) {
-      return;
-    }
-    job->ending = true;
+    if (s.pending_count + s.running_count > 0) return;
+    job->phase = JobPhase::kEnding;
     final_status = job->final_status;
   }
   EndJob(job, final_status);
@@ -561,6 +587,7 @@ void Dispatcher::FinishEnd(const JobPtr& job, JobStatus status,
   }
   {
     absl::MutexLock lock(&job->mutex);
+    job->phase = JobPhase::kEnded;
     job->status = status;
     job->end_time = end_time;
     NotifyWatchers(*job);
@@ -595,6 +622,8 @@ void Dispatcher::RemoveExpired(JobPtr job) {
     absl::MutexLock lock(&serials_mutex_);
     by_serial_.erase(job->serial);
   }
+  // Before the cuts go: readers look at it under the shards' locks.
+  job->expired.store(true);
   for (auto& slice : job->slices) {
     absl::MutexLock lock(&slice->shard->mutex);
     std::multiset<uint64_t>& cuts = slice->shard_state->cuts;
@@ -609,39 +638,37 @@ absl::StatusOr<JobInfo> Dispatcher::CancelJob(absl::string_view job_id,
   absl::StatusOr<JobPtr> found = FindJob(job_id);
   if (!found.ok()) return found.status();
   const JobPtr& job = *found;
-  bool running = false;
+  enum { kCancelOpen, kCancelRunning, kIsCancelled } step;
   {
     absl::MutexLock lock(&job->mutex);
-    if (job->status == JobStatus::kCancelled) {
-      running = false;
-    } else if (!job->decided) {
-      job->decided = true;  // T8 has won.
+    // Another cancel under way decides first.
+    job->mutex.Await(absl::Condition(
+        +[](Job* j) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+          return j->phase != JobPhase::kCancelling;
+        },
+        job.get()));
+    if (job->phase == JobPhase::kOpen) {
+      job->phase = JobPhase::kCancelling;  // T8 has won.
+      step = kCancelOpen;
+    } else if (job->status == JobStatus::kCancelled) {
+      step = kIsCancelled;
+    } else if (options.cancel_running && (job->phase == JobPhase::kStarting ||
+                                          job->phase == JobPhase::kRunning)) {
       job->final_status = JobStatus::kCancelled;
-    } else if (!IsTerminal(job->status) && options.cancel_running &&
-               job->final_status != JobStatus::kFailed) {
-      job->final_status = JobStatus::kCancelled;
-      running = true;
+      step = kCancelRunning;
     } else {
       // A job whose start is on its way to the journal counts as running.
-      const absl::string_view status =
-          IsTerminal(job->status) ? JobStatusName(job->status)
-                                  : JobStatusName(JobStatus::kRunning);
+      const JobStatus status =
+          IsTerminal(job->status) ? job->status : JobStatus::kRunning;
       return MakeError(ErrorCode::kOperationNotAllowedInCurrentState,
                        absl::StrCat("Job cannot be cancelled in '",
-                                    Capitalized(status), "' status."));
+                                    Capitalized(JobStatusName(status)),
+                                    "' status."));
     }
   }
-  if (running) {
-    CloseSlices(*job, Job::kCancel);
-    return job->Info();
-  }
-  bool already;
-  {
-    absl::MutexLock lock(&job->mutex);
-    already = IsTerminal(job->status) || job->ending;
-    job->ending = true;
-  }
-  if (already) return job->Info();
+  if (step == kCancelRunning) CloseSlices(*job, Job::kCancel);
+  if (step != kCancelOpen) return job->Info();
+
   const absl::Time end_time = Printable(clock_.Now());
   const absl::Status durable =
       commit_.AddAndWait(job->partition, [&](std::string* out) {
@@ -651,17 +678,25 @@ absl::StatusOr<JobInfo> Dispatcher::CancelJob(absl::string_view job_id,
                            end_time, ""},
             out);
       });
-  if (!durable.ok()) {
-    absl::MutexLock lock(&job->mutex);
-    job->decided = false;
-    job->ending = false;
-    job->final_status = JobStatus::kCompleted;
-    return MakeError(ErrorCode::kServiceUnavailable,
-                     absl::StrCat("the journal refused the cancel: ",
-                                  durable.message()));
+  if (durable.ok()) {
+    FinishEnd(job, JobStatus::kCancelled, end_time);
+    return job->Info();
   }
-  FinishEnd(job, JobStatus::kCancelled, end_time);
-  return job->Info();
+  bool passed_by;
+  {
+    absl::MutexLock lock(&job->mutex);
+    job->phase = JobPhase::kOpen;
+    // An evaluation under way finds it open again; without one, its start may
+    // have come and passed by.
+    passed_by = !job->evaluating;
+  }
+  if (passed_by) {
+    ReleaseJob(job);
+    Post(&Dispatcher::PickUp, job);
+  }
+  return MakeError(ErrorCode::kServiceUnavailable,
+                   absl::StrCat("the journal refused the cancel: ",
+                                durable.message()));
 }
 
 // ---------------------------------------------------------- wait and watch
@@ -677,10 +712,14 @@ absl::StatusOr<JobInfo> Dispatcher::WaitJob(absl::string_view job_id,
     ended = job->mutex.AwaitWithTimeout(
         absl::Condition(
             +[](const Job* j) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-              return IsTerminal(j->status);
+              return IsTerminal(j->status) || j->stopped;
             },
             job),
         timeout);
+    if (ended && !IsTerminal(job->status)) {
+      return absl::CancelledError(absl::StrCat(
+          "Job ", job_id, " has not ended: the engine was stopped"));
+    }
   }
   if (!ended) {
     return absl::DeadlineExceededError(

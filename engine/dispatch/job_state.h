@@ -2,6 +2,7 @@
 #ifndef ENGINE_DISPATCH_JOB_STATE_H_
 #define ENGINE_DISPATCH_JOB_STATE_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -109,11 +110,20 @@ class SliceWork : public Work {
 
   Slice slice ABSL_GUARDED_BY(shard->mutex);
   bool closed ABSL_GUARDED_BY(shard->mutex) = false;  // Sends no more.
+  bool recheck_armed ABSL_GUARDED_BY(shard->mutex) = false;
+
+  // Whether the rank is marked running but has not been offered to the transport.
+  bool IsUnsent(Slice::Rank rank) const {
+    return range != nullptr && std::binary_search(range->ranks.begin(),
+                                                  range->ranks.end(), rank);
+  }
 
   // Of the worker that runs it.
   std::unique_ptr<Range> range;  // Marked running, not yet sent.
   bool response_timer_armed = false;
   bool connect_timeout_done = false;
+  // Executions to offer at a time: what the transport took last, and growing.
+  int offer_max = kShardRowsMax;
 
   // The range's record: kDurable or kRefused by the journal's callback.
   enum RangeState : uint8_t { kNone, kCommitting, kDurable, kRefused };
@@ -122,6 +132,7 @@ class SliceWork : public Work {
   std::atomic<bool> blocked{false};
   std::atomic<bool> paced{false};
   std::atomic<bool> response_timer_due{false};
+  std::atomic<bool> recheck_due{false};
   TokenWait waiting_for_tokens;
 
   absl::Mutex inbox_mutex;
@@ -137,6 +148,26 @@ struct JobWatcher {
   JobCallback callback ABSL_GUARDED_BY(mutex);  // Null: nobody listens.
   bool ended ABSL_GUARDED_BY(mutex) = false;    // The end has been told.
   std::atomic<bool> scheduled{false};
+};
+
+// What is decided about a job, which is ahead of what is shown (JobStatus) by the
+// time that the journal takes:
+//
+//   open --> starting --> running --> ending --> ended
+//    | ^________                                   ^
+//    v   refused |                                 |
+//   cancelling --+---------------------------------+
+//
+// and from open and starting also straight to ending, when the job fails.  Every
+// step is taken under Job::mutex by whoever finds the phase that it starts from, so
+// that of racing steps exactly one wins.
+enum class JobPhase : uint8_t {
+  kOpen,        // Queued or scheduled, perhaps being evaluated.
+  kCancelling,  // The cancel is on its way to the journal.
+  kStarting,    // The target set and the start are.
+  kRunning,
+  kEnding,      // The end is.
+  kEnded,
 };
 
 struct Job : std::enable_shared_from_this<Job> {
@@ -167,6 +198,12 @@ struct Job : std::enable_shared_from_this<Job> {
   std::vector<std::unique_ptr<EvaluationWork>> evaluations;
   std::atomic<int> evaluations_left{0};
 
+  // Set with kRunning, once slices and statistics are there: nothing is sent and
+  // no outcome taken before.
+  std::atomic<bool> running{false};
+  // Its history is over: what its cuts name may be forgotten.
+  std::atomic<bool> expired{false};
+
   std::atomic<uint64_t> virtual_time{0};
   std::atomic<uint32_t> close{0};
 
@@ -178,10 +215,9 @@ struct Job : std::enable_shared_from_this<Job> {
   // A leaf, but for the executor's own lock.
   mutable absl::Mutex mutex;
   JobStatus status ABSL_GUARDED_BY(mutex) = JobStatus::kQueued;
-  // The decision between start, cancel and failure has been made, and is on its
-  // way to the journal.
-  bool decided ABSL_GUARDED_BY(mutex) = false;
-  bool ending ABSL_GUARDED_BY(mutex) = false;  // The end is on its way.
+  JobPhase phase ABSL_GUARDED_BY(mutex) = JobPhase::kOpen;
+  bool evaluating ABSL_GUARDED_BY(mutex) = false;
+  bool stopped ABSL_GUARDED_BY(mutex) = false;  // The engine was.
   JobStatus final_status ABSL_GUARDED_BY(mutex) = JobStatus::kCompleted;
   std::optional<absl::Time> end_time ABSL_GUARDED_BY(mutex);
   std::string failure_reason ABSL_GUARDED_BY(mutex);

@@ -64,6 +64,7 @@ absl::Status Dispatcher::ForEachExecution(
       records.clear();
       {
         absl::ReaderMutexLock lock(&work->shard->mutex);
+        if (job.expired.load()) return absl::OkStatus();  // Names may be gone.
         size = work->slice.size();
         const int to = std::min(size, from + kRanksPerHold);
         for (; from < to; ++from) {
@@ -215,6 +216,7 @@ absl::StatusOr<RecordPage> Dispatcher::QueryRecords(
         records.clear();
         {
           absl::ReaderMutexLock lock(&work->shard->mutex);
+          if (job->expired.load()) break;  // Names may be gone.
           size = work->slice.size();
           const int to = std::min(size, from + kRanksPerHold);
           for (; from < to; ++from) {

@@ -112,6 +112,11 @@ void Slice::MarkRunning(Rank rank, uint16_t stamp, StatisticsDelta* delta) {
   ++delta->running;
 }
 
+void Slice::RestampStart(Rank rank, uint16_t stamp) {
+  MUSTER_DCHECK(IsRunning(rank));
+  progress(rank).start = stamp + 1;
+}
+
 void Slice::Wait(Rank rank) {
   MUSTER_DCHECK(IsReady(rank));
   Clear(ready_, rank);
@@ -129,7 +134,7 @@ void Slice::Wake(Rank rank) {
 }
 
 void Slice::Return(Rank rank, bool sent, StatisticsDelta* delta) {
-  MUSTER_DCHECK(IsRunning(rank));
+  MUSTER_CHECK(IsRunning(rank));  // A terminal state is never left (I9).
   Clear(running_, rank);
   --running_count_;
   Set(ready_, rank);

@@ -112,6 +112,8 @@ class Slice {
 
   // ready -> running.
   void MarkRunning(Rank rank, uint16_t stamp, StatisticsDelta* delta);
+  // The running rank began only now.
+  void RestampStart(Rank rank, uint16_t stamp);
   // ready <-> waiting.  Not visible in the statistics.
   void Wait(Rank rank);
   void Wake(Rank rank);

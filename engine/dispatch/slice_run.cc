@@ -18,10 +18,15 @@
 namespace muster {
 namespace {
 
+// How soon a device is tried again that was not there although it is connected.
+constexpr absl::Duration kRecheckDelay = absl::Seconds(1);
+
 // Targets that one run looks at while it holds the shard's lock.
 constexpr int kExaminedMax = 1024;
 
 constexpr char kNotOnline[] = "Timed out waiting for device to connect.";
+constexpr char kNotServed[] =
+    "Job execution time ended before the device was processed.";
 constexpr char kNoResponse[] =
     "Timed out waiting for the response from device.";
 
@@ -94,9 +99,10 @@ void Dispatcher::GiveBackRange(std::unique_ptr<Range> range) {
 }
 
 void Dispatcher::RunSlice(SliceWork& work, Scratch& scratch) {
+  if (!work.job->running.load(std::memory_order_acquire)) return;
   if (work.range != nullptr) {
     const uint8_t state = work.range_state.load(std::memory_order_acquire);
-    if (state == SliceWork::kDurable) SendRange(work);
+    if (state == SliceWork::kDurable) SendRange(work, /*at_once=*/false);
     if (state == SliceWork::kRefused) GiveBackRange(std::move(work.range));
   }
 
@@ -117,6 +123,7 @@ void Dispatcher::RunSlice(SliceWork& work, Scratch& scratch) {
   {
     absl::MutexLock lock(&work.shard->mutex);
     TakeOutcomes(work, scratch);
+    if (work.recheck_due.exchange(false)) RecheckWaiting(work);
     if (work.response_timer_due.exchange(false)) {
       work.response_timer_armed = false;
       ExpireResponses(work, scratch);
@@ -139,7 +146,7 @@ void Dispatcher::RunSlice(SliceWork& work, Scratch& scratch) {
   if (work.range != nullptr &&
       work.range_state.load(std::memory_order_acquire) ==
           SliceWork::kDurable) {
-    SendRange(work);
+    SendRange(work, /*at_once=*/true);
     again = true;
   }
   ArmResponseTimer(work);
@@ -179,7 +186,8 @@ void Dispatcher::TakeOutcomes(SliceWork& work, Scratch& scratch) {
     const absl::string_view body(payload, entry.payload_size);
     payload += entry.payload_size;
     if (entry.rank >= slice.size() || !slice.IsRunning(entry.rank) ||
-        slice.attempt(entry.rank) != entry.attempt) {
+        slice.attempt(entry.rank) != entry.attempt ||
+        work.IsUnsent(entry.rank)) {
       dropped_.fetch_add(1, std::memory_order_relaxed);
       continue;
     }
@@ -194,9 +202,32 @@ void Dispatcher::TakeOutcomes(SliceWork& work, Scratch& scratch) {
     if (in_flight > 0) --in_flight;
     slice.Return(entry.rank, /*sent=*/true, &scratch.delta);
     scratch.returned.push_back(entry.rank);
-    // It stays ready if it has come back meanwhile; else TakeMethods() makes it
-    // wait.
+    if (!work.shard->IsPresent(row, work.cut) ||
+        !work.shard->IsConnected(row)) {
+      continue;  // TakeMethods() settles it.
+    }
+    // It may have come back already, or the transport contradicts itself: look
+    // again, but not at once.
+    slice.Wait(entry.rank);
+    if (!work.recheck_armed) {
+      work.recheck_armed = true;
+      AddTimer(scratch.now.monotonic + kRecheckDelay,
+               {TimerEvent::kRecheck, work.job->serial, work.number});
+    }
   }
+}
+
+void Dispatcher::RecheckWaiting(SliceWork& work) {
+  work.recheck_armed = false;
+  work.slice.ForEachWaiting([&](Slice::Rank rank) {
+    work.shard->mutex.AssertHeld();
+    const int row = work.slice.targets().RowAt(rank);
+    if (work.shard->IsPresent(row, work.cut) &&
+        !work.shard->IsConnected(row)) {
+      return;
+    }
+    work.slice.Wake(rank);
+  });
 }
 
 void Dispatcher::ExpireResponses(SliceWork& work, Scratch& scratch) {
@@ -205,7 +236,7 @@ void Dispatcher::ExpireResponses(SliceWork& work, Scratch& scratch) {
   Slice& slice = work.slice;
   slice.ForEachRunning([&](Slice::Rank rank) {
     work.shard->mutex.AssertHeld();
-    if (slice.RunningSince(rank) > limit) return;
+    if (slice.RunningSince(rank) > limit || work.IsUnsent(rank)) return;
     FinishExecution(work, rank, Failed(ErrorCode::kGatewayTimeout, kNoResponse),
                     scratch);
   });
@@ -238,9 +269,7 @@ void Dispatcher::CloseOpen(SliceWork& work, uint32_t reasons,
       return Failed(ErrorCode::kDeviceNotOnline, kNotOnline);
     }
     if (reasons & Job::kDeadline) {
-      return Failed(ErrorCode::kRequestTimedOut,
-                    "Job execution time ended before the device was "
-                    "processed.");
+      return Failed(ErrorCode::kRequestTimedOut, kNotServed);
     }
     return std::nullopt;
   };
@@ -258,10 +287,12 @@ void Dispatcher::CloseOpen(SliceWork& work, uint32_t reasons,
       work.shard->mutex.AssertHeld();
       FinishExecution(
           work, rank,
-          reasons & Job::kDeadline
-              ? Failed(ErrorCode::kGatewayTimeout, kNoResponse)
-              : Failed(ErrorCode::kServerError,
-                       "The job failed before the device answered."),
+          reasons & Job::kFailure
+              ? Failed(ErrorCode::kServerError,
+                       "The job failed before the device answered.")
+          : work.IsUnsent(rank)
+              ? Failed(ErrorCode::kRequestTimedOut, kNotServed)
+              : Failed(ErrorCode::kGatewayTimeout, kNoResponse),
           scratch);
     });
     work.closed = true;
@@ -276,7 +307,7 @@ int64_t Dispatcher::TakeTokens(SliceWork& work, int64_t wanted) {
     work.paced.store(true);
     work.waiting_for_tokens.owner = work.job->shared_from_this();
     paced_.Push(&work.waiting_for_tokens,
-                work.job->virtual_time.load(std::memory_order_relaxed));
+                CatchUp(*work.job, paced_.virtual_time()));
     ArmTokensTimer(pacer_.NextToken(now));
   }
   return tokens;
@@ -290,7 +321,8 @@ bool Dispatcher::TakeMethods(SliceWork& work, Scratch& scratch) {
   if (in_flight.empty()) in_flight.resize(kShardRowsMax);
 
   const int64_t tokens = TakeTokens(
-      work, std::min(options_.range_rows_max, slice.ready_count()));
+      work, std::min({options_.range_rows_max, work.offer_max,
+                      slice.ready_count()}));
   if (tokens == 0) return true;  // Woken when there are some.
 
   std::unique_ptr<Range> range = TakeRange();
@@ -328,10 +360,7 @@ bool Dispatcher::TakeMethods(SliceWork& work, Scratch& scratch) {
   }
   const int64_t taken = static_cast<int64_t>(range->ranks.size());
   pacer_.Return(tokens - taken);
-  job.virtual_time.fetch_add(
-      taken + static_cast<int64_t>(scratch.finished.size()),
-      std::memory_order_relaxed);
-  dispatched_.fetch_add(taken, std::memory_order_relaxed);
+  job.virtual_time.fetch_add(taken, std::memory_order_relaxed);
   if (range->ranks.empty()) {
     GiveBackRange(std::move(range));
     return rank < 0;
@@ -354,8 +383,10 @@ bool Dispatcher::ApplyPatches(SliceWork& work, Scratch& scratch) {
   const ExecutionResult succeeded;
   const uint16_t stamp = slice.AddStamp(scratch.now);
   int64_t used = 0;
+  int examined = 0;
   int rank = slice.NextReady(0);
-  for (; rank >= 0 && used < tokens; rank = slice.NextReady(rank + 1)) {
+  for (; rank >= 0 && examined < kExaminedMax && used < tokens;
+       rank = slice.NextReady(rank + 1), ++examined) {
     const Slice::Rank r = static_cast<Slice::Rank>(rank);
     const int row = slice.targets().RowAt(rank);
     if (!shard.IsPresent(row, work.cut)) {
@@ -382,8 +413,7 @@ bool Dispatcher::ApplyPatches(SliceWork& work, Scratch& scratch) {
   }
   pacer_.Return(tokens - used);
   dispatched_.fetch_add(used, std::memory_order_relaxed);
-  job.virtual_time.fetch_add(scratch.finished.size(),
-                             std::memory_order_relaxed);
+  job.virtual_time.fetch_add(used, std::memory_order_relaxed);
   return slice.ready_count() == 0;
 }
 
@@ -426,9 +456,11 @@ void Dispatcher::JournalRun(SliceWork& work, Scratch& scratch) {
           self->Wake(work);
         }
         if (!status.ok()) {
+          // What is not durable is not shown (I10).
           self->FailJob(job, status.message());
+          return;
         }
-        if (!notifications.empty() && status.ok()) {
+        if (!notifications.empty()) {
           self->notifier_.Add(partition, std::move(notifications));
         }
         self->Publish(job, delta);
@@ -437,14 +469,22 @@ void Dispatcher::JournalRun(SliceWork& work, Scratch& scratch) {
   scratch.returned.clear();
 }
 
-void Dispatcher::SendRange(SliceWork& work) {
+void Dispatcher::SendRange(SliceWork& work, bool at_once) {
   Range& range = *work.range;
+  Slice& slice = work.slice;
+  const int64_t offered = static_cast<int64_t>(range.ranks.size());
   bool closed;
   {
     absl::MutexLock lock(&work.shard->mutex);
     closed = work.closed;
+    if (!closed && !at_once) {
+      // The journal took its time: the device's time begins now.
+      const uint16_t stamp = slice.AddStamp(Now());
+      for (Slice::Rank rank : range.ranks) slice.RestampStart(rank, stamp);
+    }
   }
   if (closed) {  // Its executions have failed meanwhile; nobody is called.
+    pacer_.Return(offered);
     GiveBackRange(std::move(work.range));
     return;
   }
@@ -456,18 +496,24 @@ void Dispatcher::SendRange(SliceWork& work) {
     begin = end;
   }
   const uint64_t epoch = ready_epoch_.load();
-  const size_t sent = transport_.Send(
-      {work.job->method, range.attempts, range.device_ids});
-  MUSTER_CHECK(sent <= range.ranks.size());
-  if (sent < range.ranks.size()) {
+  const int64_t sent = static_cast<int64_t>(
+      transport_.Send({work.job->method, range.attempts, range.device_ids}));
+  MUSTER_CHECK(sent <= offered);
+  dispatched_.fetch_add(sent, std::memory_order_relaxed);
+  // A transport with little room is offered little, so that what it does not take
+  // need not be journaled twice.
+  work.offer_max = sent < offered
+                       ? static_cast<int>(std::max<int64_t>(1, sent))
+                       : std::min(kShardRowsMax, 2 * work.offer_max);
+  if (sent < offered) {
     const absl::Span<const Slice::Rank> unsent =
         absl::MakeConstSpan(range.ranks).subspan(sent);
     {
       absl::MutexLock lock(&work.shard->mutex);
       StatisticsDelta delta;
       for (Slice::Rank rank : unsent) {
-        work.slice.Return(rank, /*sent=*/false, &delta);
-        --work.shard_state->in_flight[work.slice.targets().RowAt(rank)];
+        slice.Return(rank, /*sent=*/false, &delta);
+        --work.shard_state->in_flight[slice.targets().RowAt(rank)];
       }
       commit_.Add(
           work.shard->partition(),
@@ -476,13 +522,16 @@ void Dispatcher::SendRange(SliceWork& work) {
           },
           [self = shared_from_this(), job = work.job->shared_from_this(),
            delta](const absl::Status& status) {
-            if (!status.ok()) self->FailJob(job, status.message());
-            self->Publish(job, delta);
+            if (status.ok()) {
+              self->Publish(job, delta);
+            } else {
+              self->FailJob(job, status.message());
+            }
           });
     }
-    pacer_.Return(static_cast<int64_t>(unsent.size()));
-    dispatched_.fetch_sub(static_cast<int64_t>(unsent.size()),
-                          std::memory_order_relaxed);
+    pacer_.Return(offered - sent);
+    work.job->virtual_time.fetch_sub(offered - sent,
+                                     std::memory_order_relaxed);
     commit_.Flush(work.shard->partition());
     Block(work, epoch);
   }
@@ -507,8 +556,11 @@ void Dispatcher::ArmResponseTimer(SliceWork& work) {
     if (work.slice.running_count() == 0) return;
     work.slice.ForEachRunning([&](Slice::Rank rank) {
       work.shard->mutex.AssertHeld();
+      // The device's time begins when it is called.
+      if (work.IsUnsent(rank)) return;
       oldest = std::min(oldest, work.slice.RunningSince(rank));
     });
+    if (oldest == absl::InfiniteDuration()) return;
   }
   work.response_timer_armed = true;
   AddTimer(oldest + work.job->method->response_timeout,

@@ -50,7 +50,7 @@ void GroupCommit::Flush(int partition) {
 
 void GroupCommit::Pump(int partition) {
   Partition& p = *partitions_[partition];
-  do {
+  while (true) {
     std::string chunk;
     uint64_t sequence;
     {
@@ -58,39 +58,43 @@ void GroupCommit::Pump(int partition) {
       chunk.swap(p.buffer);
       p.committing.swap(p.waiting);
       sequence = p.next_sequence;
+      p.status = p.refused;
+      // Without bytes somebody waits for what is durable already.
+      p.appended = p.refused.ok() && !chunk.empty();
     }
-    if (chunk.empty()) {
-      // Somebody waits for records that are durable already.
-      p.status = absl::OkStatus();
-      continue;
+    if (p.appended) {
+      bytes_.fetch_add(static_cast<int64_t>(chunk.size()),
+                       std::memory_order_relaxed);
+      p.met.store(false, std::memory_order_relaxed);
+      journal_->Append(partition, p.epoch, sequence, std::move(chunk),
+                       [self = shared_from_this(),
+                        partition](absl::Status status) {
+                         Partition& answered = *self->partitions_[partition];
+                         answered.status = std::move(status);
+                         // (1) Acquire-release: pairs with (2); the loser sees
+                         // what the winner wrote before, `status` above all.
+                         if (!answered.met.exchange(
+                                 true, std::memory_order_acq_rel)) {
+                           return;  // Append() has not returned: it goes on.
+                         }
+                         if (self->Finish(answered)) self->Pump(partition);
+                       });
+      // (2) Acquire-release: pairs with (1).
+      if (!p.met.exchange(true, std::memory_order_acq_rel)) return;
     }
-    bytes_.fetch_add(static_cast<int64_t>(chunk.size()),
-                     std::memory_order_relaxed);
-    p.appended = true;
-    p.met.store(false, std::memory_order_relaxed);
-    journal_->Append(partition, p.epoch, sequence, std::move(chunk),
-                     [this, partition](absl::Status status) {
-                       Partition& answered = *partitions_[partition];
-                       answered.status = std::move(status);
-                       // (1) Acquire-release: pairs with (2); the loser sees
-                       // what the winner wrote before, `status` above all.
-                       if (!answered.met.exchange(
-                               true, std::memory_order_acq_rel)) {
-                         return;  // Append() has not returned: it goes on.
-                       }
-                       if (Finish(answered)) Pump(partition);
-                     });
-    // (2) Acquire-release: pairs with (1).
-    if (!p.met.exchange(true, std::memory_order_acq_rel)) return;
-  } while (Finish(p));
+    if (!Finish(p)) return;
+  }
 }
 
 bool GroupCommit::Finish(Partition& p) {
-  if (p.appended && p.status.ok()) {
+  if (p.appended) {
     absl::MutexLock lock(&p.mutex);
-    ++p.next_sequence;
+    if (p.status.ok()) {
+      ++p.next_sequence;
+    } else {
+      p.refused = p.status;
+    }
   }
-  p.appended = false;
   for (Durable& durable : p.committing) std::move(durable)(p.status);
   p.committing.clear();
   absl::MutexLock lock(&p.mutex);
@@ -117,16 +121,26 @@ absl::Status GroupCommit::Sync(int partition) {
 }
 
 void GroupCommit::Drain() {
-  for (int i = 0; i < partition_count(); ++i) {
-    Flush(i);
-    Partition& p = *partitions_[i];
-    absl::MutexLock lock(&p.mutex);
-    p.mutex.Await(absl::Condition(
-        +[](Partition* q) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-          return !q->in_flight;
-        },
-        &p));
-  }
+  // A partition's callbacks may add to another that has been drained already:
+  // until a whole pass finds nothing to do.
+  bool idle;
+  do {
+    idle = true;
+    for (int i = 0; i < partition_count(); ++i) {
+      Partition& p = *partitions_[i];
+      {
+        absl::MutexLock lock(&p.mutex);
+        idle = idle && !p.in_flight && p.buffer.empty() && p.waiting.empty();
+      }
+      Flush(i);
+      absl::MutexLock lock(&p.mutex);
+      p.mutex.Await(absl::Condition(
+          +[](Partition* q) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+            return !q->in_flight;
+          },
+          &p));
+    }
+  } while (!idle);
 }
 
 }  // namespace muster

@@ -5,6 +5,10 @@
 // the next chunk the moment it is done: the slower the disk, the larger the
 // groups, without a timer.
 //
+// An append that the journal refuses is the partition's last: what comes later would
+// stand on records that are not there.  Everything that waits or will wait is told
+// the refusal; the process goes on reading, and a restart goes on from the journal.
+//
 // Nothing is promised to anybody before it is durable: what waits for a record is
 // a callback beside it, and a partition's callbacks run one after the other in the
 // order in which the records were added.  Notifications to devices rely on that
@@ -56,8 +60,8 @@ class GroupCommit : public std::enable_shared_from_this<GroupCommit> {
   void Add(int partition, absl::FunctionRef<void(std::string*)> write,
            Durable durable = nullptr);
 
-  // Starts an append of what has been added, unless one is under way, which will
-  // take it along when it is done.  Callbacks run on whatever thread the journal
+  // Starts an append of what has been added, unless one is under way: then it
+  // follows that one.  Callbacks run on whatever thread the journal
   // answers on, perhaps this one: no lock may be held here.
   void Flush(int partition);
 
@@ -65,10 +69,11 @@ class GroupCommit : public std::enable_shared_from_this<GroupCommit> {
   absl::Status AddAndWait(int partition,
                           absl::FunctionRef<void(std::string*)> write);
 
-  // Waits until everything added so far is durable.
+  // Waits until everything added so far is durable, or returns the refusal.
   absl::Status Sync(int partition);
 
-  // Flushes everything and waits until no append is under way.
+  // Flushes until nothing is left and no append is under way, also of what
+  // callbacks add meanwhile.
   void Drain();
 
   // Bytes handed to the journal so far.
@@ -87,6 +92,7 @@ class GroupCommit : public std::enable_shared_from_this<GroupCommit> {
     std::vector<Durable> committing;
     absl::Status status;
     bool appended = false;  // The journal was asked.
+    absl::Status refused ABSL_GUARDED_BY(mutex);  // OK, or for ever.
     // Set by the first of two: the journal's answer, and Append()'s return.  The
     // second of them goes on with the next chunk, so that a journal that answers
     // at once is driven by a loop and not by recursion.
