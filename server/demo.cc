@@ -411,7 +411,7 @@ Next:
   ./muster fleet --devices 100000 > twins.jsonl
   ./muster query --fleet twins.jsonl "SELECT tags.model AS model, COUNT() AS n FROM devices GROUP BY tags.model"
   ./muster run --fleet twins.jsonl --job examples/reboot.json --job examples/update.json --results out.jsonl
-  ./muster help run
+  ./muster run --help
 )";
 
 int RunDemo(const Command& command, absl::Span<const absl::string_view> words) {
