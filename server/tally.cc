@@ -63,9 +63,10 @@ std::vector<Tally::Kind> Tally::Kinds() const {
     kinds.push_back(
         {std::string(ErrorInfoOf(kind.first).name), kind.second, count});
   }
-  std::stable_sort(
-      kinds.begin(), kinds.end(),
-      [](const Kind& a, const Kind& b) { return a.count > b.count; });
+  std::sort(kinds.begin(), kinds.end(), [](const Kind& a, const Kind& b) {
+    return std::tie(b.count, a.code, a.description) <
+           std::tie(a.count, b.code, b.description);
+  });
   return kinds;
 }
 

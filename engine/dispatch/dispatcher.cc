@@ -340,6 +340,7 @@ void Dispatcher::OnRowErased(Shard& shard, int row) {
 
 void Dispatcher::OnRowChanged(Shard& shard, int row) {
   for (SliceWork* work : StateOf(shard).active) {
+    work->shard->mutex.AssertHeld();  // It is this shard's.
     const int rank = work->slice.targets().RankOf(row);
     if (rank < 0 || !work->slice.IsWaiting(static_cast<Slice::Rank>(rank))) {
       continue;

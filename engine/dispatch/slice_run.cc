@@ -246,7 +246,7 @@ void Dispatcher::ExpireResponses(SliceWork& work, Scratch& scratch) {
 void Dispatcher::CloseOpen(SliceWork& work, uint32_t reasons,
                            Scratch& scratch) {
   if (work.closed) return;
-  const Slice& slice = work.slice;
+  Slice& slice = work.slice;
   const bool is_method = work.job->method != nullptr;
 
   // The fate of a pending execution; nullopt: it stays.
@@ -317,6 +317,7 @@ bool Dispatcher::TakeMethods(SliceWork& work, Scratch& scratch) {
   Job& job = *work.job;
   Slice& slice = work.slice;
   Shard& shard = *work.shard;
+  shard.mutex.AssertHeld();
   std::vector<uint8_t>& in_flight = work.shard_state->in_flight;
   if (in_flight.empty()) in_flight.resize(kShardRowsMax);
 
@@ -374,6 +375,7 @@ bool Dispatcher::ApplyPatches(SliceWork& work, Scratch& scratch) {
   Job& job = *work.job;
   Slice& slice = work.slice;
   Shard& shard = *work.shard;
+  shard.mutex.AssertHeld();
   const TwinPatch& patch = std::get<TwinUpdateAction>(job.request.action).patch;
 
   const int64_t tokens = TakeTokens(
