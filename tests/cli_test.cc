@@ -889,7 +889,7 @@ TEST_F(CliTest, TheDemoAddsUpAndIsTheSameForASeed) {
 // Standard error is a terminal: one line that is rewritten.
 TEST_F(CliTest, ProgressIsALineOnATerminal) {
   const int master = posix_openpt(O_RDWR | O_NOCTTY);
-  ASSERT_GE(master, 0);
+  if (master < 0) GTEST_SKIP() << "there are no pseudo-terminals here";
   ASSERT_EQ(grantpt(master), 0);
   ASSERT_EQ(unlockpt(master), 0);
   char name[64];
