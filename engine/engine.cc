@@ -1,23 +1,16 @@
 #include "engine/engine.h"
 
-#include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-#include <deque>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "engine/dispatch/notifier.h"
 #include "engine/dispatch/twin_journal.h"
 #include "engine/journal/group_commit.h"
+#include "engine/load_twins.h"
 #include "engine/model/error.h"
 #include "engine/model/json.h"
 #include "engine/query/statement.h"
 #include "engine/twin/device_hash.h"
-#include "engine/twin/json_lines.h"
 
 namespace muster {
 namespace {
@@ -33,8 +26,8 @@ class NoTransport : public Transport {
 
 absl::Status OutOfRange(absl::string_view option, int64_t value, int64_t low,
                         int64_t high) {
-  return absl::InvalidArgumentError(absl::StrCat(
-      option, " must be in [", low, ", ", high, "]; got ", value));
+  return absl::InvalidArgumentError(
+      absl::StrCat(option, " must be in [", low, ", ", high, "]; got ", value));
 }
 
 absl::Status Validate(const EngineOptions& o) {
@@ -157,8 +150,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
   d.range_rows_max = options.range_rows_max;
   d.jobs_retained_max = options.jobs_retained_max;
   p.dispatcher = std::make_shared<Dispatcher>(d);
-  p.twin_journal->Connect(p.index.get(), p.dispatcher.get(),
-                          p.notifier.get());
+  p.twin_journal->Connect(p.index.get(), p.dispatcher.get(), p.notifier.get());
   p.transport->Start(p.dispatcher.get());
   return std::unique_ptr<Engine>(new Engine(std::move(parts)));
 }
@@ -198,10 +190,9 @@ absl::StatusOr<TwinWrite> Engine::WriteTwin(absl::string_view device_id,
   if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
   absl::StatusOr<Json> json = ParseJson(patch);
   if (!json.ok()) return json.status();
-  absl::StatusOr<TwinPatch> parsed =
-      ParseTwinPatch(json->view(), kind == TwinWriteKind::kReported
-                                       ? PatchOrigin::kDevice
-                                       : PatchOrigin::kService);
+  absl::StatusOr<TwinPatch> parsed = ParseTwinPatch(
+      json->view(), kind == TwinWriteKind::kReported ? PatchOrigin::kDevice
+                                                     : PatchOrigin::kService);
   if (!parsed.ok()) return parsed.status();
   TwinIndex& index = *parts_->index;
   const absl::Time now = parts_->clock->Now();
@@ -235,176 +226,32 @@ absl::StatusOr<TwinWrite> Engine::PatchReported(absl::string_view device_id,
 
 absl::Status Engine::EraseTwin(absl::string_view device_id) {
   if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
-  if (absl::Status s =
-          parts_->index->Erase(device_id, parts_->clock->Now());
+  if (absl::Status s = parts_->index->Erase(device_id, parts_->clock->Now());
       !s.ok()) {
     return s;
   }
   return parts_->SyncDevice(device_id);
 }
 
-absl::Status Engine::SetTwinEnabled(absl::string_view device_id,
-                                    bool enabled) {
+absl::Status Engine::SetTwinEnabled(absl::string_view device_id, bool enabled) {
   if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
-  if (absl::Status s = parts_->index->SetEnabled(device_id, enabled,
-                                                 parts_->clock->Now());
+  if (absl::Status s =
+          parts_->index->SetEnabled(device_id, enabled, parts_->clock->Now());
       !s.ok()) {
     return s;
   }
   return parts_->SyncDevice(device_id);
 }
-
-namespace {
-
-// Reads a file of lines in blocks that end where lines end.
-class LineFile {
- public:
-  ~LineFile() {
-    if (file_ != nullptr) std::fclose(file_);
-  }
-
-  absl::Status Open(const std::string& path) {
-    file_ = std::fopen(path.c_str(), "rb");
-    if (file_ != nullptr) return absl::OkStatus();
-    return absl::NotFoundError(
-        absl::StrCat("cannot open ", path, ": ", std::strerror(errno)));
-  }
-
-  // The next block, empty at the end.
-  absl::StatusOr<std::string> Next(const std::string& path) {
-    constexpr size_t kBlockBytes = 4 << 20;
-    std::string block = std::move(rest_);
-    rest_.clear();
-    while (!at_end_) {
-      const size_t old_size = block.size();
-      block.resize(old_size + kBlockBytes);
-      const size_t n = std::fread(&block[old_size], 1, kBlockBytes, file_);
-      block.resize(old_size + n);
-      if (n < kBlockBytes) {
-        if (std::ferror(file_)) {
-          return absl::UnavailableError(absl::StrCat(
-              "cannot read ", path, ": ", std::strerror(errno)));
-        }
-        at_end_ = true;
-        break;
-      }
-      const size_t end = block.rfind('\n');
-      if (end == std::string::npos) continue;  // One long line.
-      rest_ = block.substr(end + 1);
-      block.resize(end + 1);
-      break;
-    }
-    return block;
-  }
-
- private:
-  std::FILE* file_ = nullptr;
-  std::string rest_;
-  bool at_end_ = false;
-};
-
-// Parses blocks on the executor and on the calling thread, in any order.  The
-// caller never waits for a block that nobody has begun, so that it may be one of
-// the executor's own threads.
-class BlockParser : public std::enable_shared_from_this<BlockParser> {
- public:
-  BlockParser(JsonLinesLoader* loader, Executor* executor)
-      : loader_(loader),
-        executor_(executor),
-        queued_max_(2 * executor->concurrency()) {}
-
-  void Add(std::string block, int64_t first_line) {
-    bool full;
-    {
-      absl::MutexLock lock(&mutex_);
-      queue_.push_back({std::move(block), first_line});
-      full = static_cast<int>(queue_.size()) > queued_max_;
-    }
-    executor_->Run([self = weak_from_this()]() {
-      if (auto parser = self.lock()) parser->ParseOne();
-    });
-    if (full) ParseOne();
-  }
-
-  // Returns when all blocks have been parsed.
-  void Finish() {
-    while (ParseOne()) {
-    }
-    absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(
-        +[](BlockParser* p) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-          return p->under_way_ == 0;
-        },
-        this));
-  }
-
- private:
-  struct Block {
-    std::string text;
-    int64_t first_line;
-  };
-
-  // False if there was none.
-  bool ParseOne() {
-    Block block;
-    {
-      absl::MutexLock lock(&mutex_);
-      if (queue_.empty()) return false;
-      block = std::move(queue_.front());
-      queue_.pop_front();
-      ++under_way_;
-    }
-    loader_->Add(block.text, block.first_line);
-    absl::MutexLock lock(&mutex_);
-    --under_way_;
-    return true;
-  }
-
-  JsonLinesLoader* const loader_;
-  Executor* const executor_;
-  const int queued_max_;
-  absl::Mutex mutex_;
-  std::deque<Block> queue_ ABSL_GUARDED_BY(mutex_);
-  int under_way_ ABSL_GUARDED_BY(mutex_) = 0;
-};
-
-}  // namespace
 
 absl::StatusOr<LoadResult> Engine::LoadTwins(const std::string& path,
                                              const LoadOptions& options) {
   if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
-  LineFile file;
-  if (absl::Status s = file.Open(path); !s.ok()) return s;
-  JsonLinesLoader::Options loader_options;
-  loader_options.skip_bad_lines = options.skip_bad_lines;
-  JsonLinesLoader loader(parts_->index.get(), loader_options);
-  auto parser = std::make_shared<BlockParser>(&loader, parts_->executor);
-  int64_t line = 1;
-  int64_t bytes = 0;
-  absl::Status failed;
-  while (true) {
-    absl::StatusOr<std::string> block = file.Next(path);
-    if (!block.ok()) failed = block.status();
-    if (!block.ok() || block->empty()) break;
-    const int64_t first_line = line;
-    line += std::count(block->begin(), block->end(), '\n');
-    bytes += static_cast<int64_t>(block->size());
-    parser->Add(*std::move(block), first_line);
-    if (options.progress) options.progress(bytes);
-  }
-  parser->Finish();
-  if (!failed.ok()) return failed;
-  absl::StatusOr<JsonLinesLoader::Loaded> loaded =
-      loader.Commit(parts_->clock->Now());
-  if (!loaded.ok()) return PrefixError(absl::StrCat(path, ": "),
-                                       loaded.status());
+  absl::StatusOr<LoadResult> result = LoadTwinFile(
+      path, options, parts_->index.get(), parts_->executor, parts_->clock);
+  if (!result.ok()) return result;
   for (int i = 0; i < parts_->commit->partition_count(); ++i) {
     if (absl::Status s = parts_->Sync(i); !s.ok()) return s;
   }
-  LoadResult result;
-  result.loaded = loaded->twin_count;
-  result.skipped = loaded->skipped_count;
-  result.problems = std::move(loaded->messages);
   return result;
 }
 
@@ -413,8 +260,8 @@ absl::StatusOr<TwinPage> Engine::Query(absl::string_view statement,
                                        absl::string_view continuation) const {
   if (page_size < 1 || page_size > kTwinPageSizeMax) {
     return MakeError(ErrorCode::kArgumentInvalid,
-                     absl::StrCat("page_size must be in [1, ",
-                                  kTwinPageSizeMax, "]; got ", page_size));
+                     absl::StrCat("page_size must be in [1, ", kTwinPageSizeMax,
+                                  "]; got ", page_size));
   }
   absl::StatusOr<Statement> parsed =
       Statement::Parse(statement, {parts_->options.function_profile});
@@ -453,13 +300,12 @@ absl::StatusOr<JobInfo> Engine::GetJob(absl::string_view job_id) const {
   return parts_->dispatcher->GetJob(job_id);
 }
 
-absl::StatusOr<JobPage> Engine::ListJobs(
-    const JobFilter& filter, int page_size,
-    absl::string_view continuation) const {
+absl::StatusOr<JobPage> Engine::ListJobs(const JobFilter& filter, int page_size,
+                                         absl::string_view continuation) const {
   if (page_size < 1 || page_size > kTwinPageSizeMax) {
     return MakeError(ErrorCode::kArgumentInvalid,
-                     absl::StrCat("page_size must be in [1, ",
-                                  kTwinPageSizeMax, "]; got ", page_size));
+                     absl::StrCat("page_size must be in [1, ", kTwinPageSizeMax,
+                                  "]; got ", page_size));
   }
   return parts_->dispatcher->ListJobs(filter, page_size, continuation);
 }
@@ -509,8 +355,7 @@ EngineStats Engine::Stats() const {
   return stats;
 }
 
-absl::StatusOr<int64_t> Engine::JobMemoryUsage(
-    absl::string_view job_id) const {
+absl::StatusOr<int64_t> Engine::JobMemoryUsage(absl::string_view job_id) const {
   return parts_->dispatcher->JobMemoryUsage(job_id);
 }
 

@@ -12,11 +12,11 @@
 // Every call is thread-safe.  A call that changes something returns OK once the
 // change is durable in the journal, and an error if nothing changed, with one
 // exception: ServiceUnavailable when the journal refuses.  Then the change may
-// show until a restart, and the part of the fleet and of the jobs that the refused
-// record belongs to takes no more changes.  Errors carry the public hub's number:
-// ErrorCodeOf() in model/error.h.  Calls that
-// change something wait for the journal: they are not for the callbacks of a
-// journal; everywhere else, a transport's handlers included, they may be used.
+// show until a restart, and the part of the fleet and of the jobs that the
+// refused record belongs to takes no more changes.  Errors carry the public
+// hub's number: ErrorCodeOf() in model/error.h.  Calls that change something
+// wait for the journal: they are not for the callbacks of a journal; everywhere
+// else, a transport's handlers included, they may be used.
 #ifndef ENGINE_ENGINE_H_
 #define ENGINE_ENGINE_H_
 
@@ -33,6 +33,7 @@
 #include "absl/time/time.h"
 #include "engine/dispatch/dispatcher.h"
 #include "engine/journal/journal.h"
+#include "engine/load_twins.h"
 #include "engine/model/job.h"
 #include "engine/model/profile.h"
 #include "engine/query/options.h"
@@ -69,22 +70,9 @@ struct EngineOptions {
   FunctionProfile function_profile = FunctionProfile::kAll;
   bool strict_job_value_charset = false;
 
-  int range_rows_max = 256;               // Executions per Send(); [1, 4096].
-  int64_t jobs_retained_max = 100'000;    // CreateJob() refuses beyond this.
-  int64_t twin_count_max = 100'000'000;   // UpsertTwin() refuses beyond this.
-};
-
-// How LoadTwins() is done, and what came of it.
-struct LoadOptions {
-  // Load the good lines although there are bad ones.
-  bool skip_bad_lines = false;
-  // Called now and then with the bytes read so far, on the calling thread.
-  std::function<void(int64_t bytes)> progress;
-};
-struct LoadResult {
-  int64_t loaded = 0;
-  int64_t skipped = 0;                // Only with skip_bad_lines ...
-  std::vector<std::string> problems;  // ... and why, the first few of them.
+  int range_rows_max = 256;              // Executions per Send(); [1, 4096].
+  int64_t jobs_retained_max = 100'000;   // CreateJob() refuses beyond this.
+  int64_t twin_count_max = 100'000'000;  // UpsertTwin() refuses beyond this.
 };
 
 struct EngineStats {
@@ -105,10 +93,10 @@ class Engine {
   // Stop(), then frees everything.
   ~Engine();
 
-  // Ends all work: no callback runs, and the transport and the journal are called
-  // no more, once it has returned.  Jobs stay as they are and can be read; changes
-  // answer ServiceUnavailable, and WaitJob() returns CANCELLED.  Idempotent.  Not
-  // from a callback.
+  // Ends all work: no callback runs, and the transport and the journal are
+  // called no more, once it has returned.  Jobs stay as they are and can be
+  // read; changes answer ServiceUnavailable, and WaitJob() returns CANCELLED.
+  // Idempotent.  Not from a callback.
   void Stop();
 
   // ------------------------------------------------------------------ twins
@@ -192,16 +180,17 @@ class Engine {
                                     const CancelOptions& options = {});
 
   // Waits until the job is terminal and returns it; DEADLINE_EXCEEDED after
-  // `timeout` of real time, CANCELLED after Stop().  JobNotFound.  Blocks the calling thread.
+  // `timeout` of real time, CANCELLED after Stop().  JobNotFound.  Blocks the
+  // calling thread.
   absl::StatusOr<JobInfo> WaitJob(
       absl::string_view job_id,
       absl::Duration timeout = absl::InfiniteDuration()) const;
 
-  // Calls `callback` with the job as it is now, and whenever it has changed, the
-  // last time when it is terminal; always with the latest, so that a slow
-  // callback misses states in between and nothing piles up.  On the executor, one
-  // call at a time.  Ends when the handle is destroyed, which waits for a call
-  // under way: not from the callback itself.  JobNotFound.
+  // Calls `callback` with the job as it is now, and whenever it has changed,
+  // the last time when it is terminal; always with the latest, so that a slow
+  // callback misses states in between and nothing piles up.  On the executor,
+  // one call at a time.  Ends when the handle is destroyed, which waits for a
+  // call under way: not from the callback itself.  JobNotFound.
   class Watch;
   absl::StatusOr<std::unique_ptr<Watch>> WatchJob(absl::string_view job_id,
                                                   JobCallback callback);

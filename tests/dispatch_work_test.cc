@@ -1,8 +1,8 @@
 // Work, in every interleaving: nobody's wake is lost, nothing is queued twice.
 //
-// Each operation takes effect in one atomic step but for End(), whose second step
-// (kAgain -> kQueued) nobody else can tell from its first, so that interleavings of
-// whole operations are all that there are.
+// Each operation takes effect in one atomic step but for End(), whose second
+// step (kAgain -> kQueued) nobody else can tell from its first, so that
+// interleavings of whole operations are all that there are.
 #include <atomic>
 #include <cstdint>
 #include <thread>
@@ -93,8 +93,8 @@ TEST(WorkTest, EveryInterleavingOfThreeWakersAndTwoWorkers) {
   EXPECT_GT(Explore(/*wakers=*/2, /*wakes=*/2, path), 100);
 }
 
-// On real threads: each wake publishes a number, and whoever runs last must have
-// seen the last of every waker.
+// On real threads: each wake publishes a number, and whoever runs last must
+// have seen the last of every waker.
 TEST(WorkTest, WhatWasDoneBeforeAWakeIsSeenByARun) {
   constexpr int kWakers = 3, kWakes = 20'000;
   struct Item : Work {
@@ -133,7 +133,8 @@ TEST(WorkTest, WhatWasDoneBeforeAWakeIsSeenByARun) {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  // A worker may have left while another still ran an item that was woken again.
+  // A worker may have left while another still ran an item that was woken
+  // again.
   while (auto* popped = static_cast<Item*>(queue.Pop())) {
     popped->Begin();
     for (int w = 0; w < kWakers; ++w) {

@@ -353,9 +353,10 @@ TEST(CancelRunning, TheLimitStillHolds) {
 
 TEST(CancelRunning, UnknownAndEndedJobs) {
   Hub hub;
-  EXPECT_EQ(ErrorCodeOf(
-                hub.engine().CancelJob("no", {.cancel_running = true}).status()),
-            ErrorCode::kJobNotFound);
+  EXPECT_EQ(
+      ErrorCodeOf(
+          hub.engine().CancelJob("no", {.cancel_running = true}).status()),
+      ErrorCode::kJobNotFound);
   ASSERT_TRUE(hub.engine().CreateJob(Method("j")).ok());
   hub.Finish("j");
   EXPECT_EQ(ErrorCodeOf(
@@ -406,7 +407,8 @@ TEST(Clocks, AStepOfTheWallClockMovesStartsButNoLimits) {
   EXPECT_EQ(hub.Status("j"), JobStatus::kCompleted);
 }
 
-// ------------------------------------------------------------- reading, watching
+// ------------------------------------------------------------- reading,
+// watching
 
 TEST(Records, ByPagesInOrderAndByDevice) {
   Hub hub;
@@ -446,8 +448,7 @@ TEST(Watch, TellsTheLatestAndTheEnd) {
   std::vector<std::string> seen;
   ASSERT_TRUE(hub.engine().CreateJob(Method("j")).ok());
   auto watch = hub.engine().WatchJob("j", [&](const JobInfo& job) {
-    seen.push_back(
-        absl::StrCat(JobStatusName(job.status), " ", Counts(job)));
+    seen.push_back(absl::StrCat(JobStatusName(job.status), " ", Counts(job)));
   });
   ASSERT_TRUE(watch.ok());
   hub.time.Advance(absl::Seconds(1));
@@ -468,8 +469,7 @@ TEST(Watch, EndsWithItsHandle) {
   ASSERT_TRUE(hub.engine().CreateJob(Method("j")).ok());
   int told = 0;
   {
-    auto watch =
-        hub.engine().WatchJob("j", [&](const JobInfo&) { ++told; });
+    auto watch = hub.engine().WatchJob("j", [&](const JobInfo&) { ++told; });
     hub.time.Advance(absl::Seconds(1));
   }
   const int before = told;
@@ -484,12 +484,12 @@ TEST(Watch, EndsWithItsHandle) {
 
 // ------------------------------------------------------------------- journal
 
-// What the journal says is what the engine says: the statistics of a job are the
-// last states of its ranks (I8), each ends once (I9), and nobody is called before
-// that is on record (I11).
+// What the journal says is what the engine says: the statistics of a job are
+// the last states of its ranks (I8), each ends once (I9), and nobody is called
+// before that is on record (I11).
 TEST(JournalTruth, StatisticsFollowFromTheRecords) {
-  auto journal = *MakeMemoryJournal(
-      {.partition_count = 4, .retained_bytes_max = 1 << 30});
+  auto journal =
+      *MakeMemoryJournal({.partition_count = 4, .retained_bytes_max = 1 << 30});
   LoopbackOptions devices;
   devices.send_window = 50;
   devices.latency.value = absl::Milliseconds(3);
@@ -526,8 +526,8 @@ TEST(JournalTruth, StatisticsFollowFromTheRecords) {
   };
   std::map<uint64_t, Book> books;
   for (int partition = 0; partition < 4; ++partition) {
-    const absl::Status status = journal->Read(
-        partition, 1, [&](uint64_t, absl::string_view chunk) {
+    const absl::Status status =
+        journal->Read(partition, 1, [&](uint64_t, absl::string_view chunk) {
           return ReadRecords(chunk, [&](Record record) {
             if (auto* r = std::get_if<JobCreatedRecord>(&record)) {
               books[r->job].id = r->job_id;
@@ -602,8 +602,9 @@ class FailingJournal : public Journal {
     inner_->Append(partition, epoch, sequence, std::move(chunk),
                    std::move(done));
   }
-  absl::Status Read(int, uint64_t,
-                    absl::FunctionRef<absl::Status(uint64_t, absl::string_view)>)
+  absl::Status Read(
+      int, uint64_t,
+      absl::FunctionRef<absl::Status(uint64_t, absl::string_view)>)
       const override {
     return absl::OkStatus();
   }
@@ -625,9 +626,9 @@ TEST(JournalFailure, WhatItRefusesIsNotAcknowledged) {
   EXPECT_TRUE(absl::StrContains(created.status().message(), "disk is full"));
   EXPECT_EQ(ErrorCodeOf(hub.engine().GetJob("j").status()),
             ErrorCode::kJobNotFound);
-  EXPECT_EQ(ErrorCodeOf(
-                hub.engine().PatchTwin("d", R"({"tags":{"a":1}})").status()),
-            ErrorCode::kServiceUnavailable);
+  EXPECT_EQ(
+      ErrorCodeOf(hub.engine().PatchTwin("d", R"({"tags":{"a":1}})").status()),
+      ErrorCode::kServiceUnavailable);
   hub.time.Advance(absl::Seconds(1));
   EXPECT_TRUE(hub.devices().calls().empty());
   // It stays so when the disk has room again: records are missing.
@@ -662,7 +663,8 @@ TEST(EngineOptionsTest, BadOnesAreNamed) {
   };
   const Case cases[] = {
       {{.threads = 0}, "threads must be in [1, 256]; got 0"},
-      {{.range_rows_max = 4097}, "range_rows_max must be in [1, 4096]; got 4097"},
+      {{.range_rows_max = 4097},
+       "range_rows_max must be in [1, 4096]; got 4097"},
       {{.jobs_retained_max = 0}, "jobs_retained_max must be in"},
       {{.twin_count_max = -1}, "twin_count_max must be in"},
       {{.profile = {.active_jobs_max = 0}}, "profile.active_jobs_max must be"},
@@ -716,9 +718,9 @@ TEST(EngineTest, ManyShardsAndPartitions) {
   for (int i = 0; i < 3'000; ++i) {
     hub.AddTwin(Device(i), absl::StrCat(R"("tags":{"n":)", i, "}"));
   }
-  ASSERT_TRUE(
-      hub.engine().CreateJob(TwinUpdate("t", R"({"x":1})", "tags.n < 1000"))
-          .ok());
+  ASSERT_TRUE(hub.engine()
+                  .CreateJob(TwinUpdate("t", R"({"x":1})", "tags.n < 1000"))
+                  .ok());
   EXPECT_EQ(Counts(hub.Finish("t")), "1000 / f0 s1000 r0 p0");
   EXPECT_EQ(hub.Query("SELECT COUNT() AS n FROM devices WHERE tags.x = 1"),
             std::vector<std::string>{R"({"n":1000})"});

@@ -33,8 +33,8 @@ std::string TwinJob(absl::string_view id, absl::string_view condition,
 
 // Devices answer lockDoor with 200 and no body, anything else with 404.
 void Script(Hub& hub) {
-  hub.devices().SetHandler(
-      "lockDoor", [](const LoopbackCall&) { return LoopbackReply{}; });
+  hub.devices().SetHandler("lockDoor",
+                           [](const LoopbackCall&) { return LoopbackReply{}; });
   hub.devices().SetHandler("", [](const LoopbackCall&) {
     LoopbackReply reply;
     reply.status = 404;
@@ -53,8 +53,8 @@ TEST(Scenario, MethodJob) {
   Script(hub);
   hub.AddDevice("myDeviceId");
   const std::string id = "4f0c9a7d-21e8-4b6f-9b0a-1c2d3e4f5a6b";
-  auto created = hub.Create(
-      MethodJob(id, "deviceId IN ['myDeviceId']", At(hub, absl::ZeroDuration())));
+  auto created = hub.Create(MethodJob(id, "deviceId IN ['myDeviceId']",
+                                      At(hub, absl::ZeroDuration())));
   ASSERT_TRUE(created.ok()) << created.status();
   EXPECT_EQ(created->status, JobStatus::kQueued);
 
@@ -101,13 +101,12 @@ TEST(Scenario, TwinJob) {
   const JsonView desired = after.view().Find("properties").Find("desired");
   EXPECT_EQ(desired.Find("building").string_value(), "43");
   EXPECT_EQ(desired.Find("floor").int_value(), 3);
-  EXPECT_EQ(desired.Find("$version").int_value(),
-            before.view()
-                    .Find("properties")
-                    .Find("desired")
-                    .Find("$version")
-                    .int_value() +
-                1);
+  EXPECT_EQ(desired.Find("$version").int_value(), before.view()
+                                                          .Find("properties")
+                                                          .Find("desired")
+                                                          .Find("$version")
+                                                          .int_value() +
+                                                      1);
   EXPECT_NE(after.view().Find("etag").string_value(),
             before.view().Find("etag").string_value());
   EXPECT_EQ(JsonText(after.view().Find("tags")), R"({"site":"north"})");
@@ -136,7 +135,8 @@ TEST(Scenario, TwinJob) {
   EXPECT_EQ(record.error_code, ErrorCode::kOk);
   std::string text;
   AppendExecutionJson(record, &text);
-  EXPECT_TRUE(absl::StrContains(text, R"("outcome":{"deviceMethodResponse":null})"))
+  EXPECT_TRUE(
+      absl::StrContains(text, R"("outcome":{"deviceMethodResponse":null})"))
       << text;
 }
 
@@ -146,12 +146,11 @@ TEST(Scenario, JavaOrder) {
   Script(hub);
   hub.AddDevice("myDeviceId");
   const std::string start = FormatInstant(hub.time.Now() - absl::Seconds(1));
-  ASSERT_TRUE(
-      hub.Create(TwinJob("DPCMD5f0c", "deviceId='myDeviceId'",
-                         R"({"etag":"*","properties":{"desired":)"
-                         R"({"Building":43,"Floor":3}}})",
-                         R"(,"maxExecutionTimeInSeconds":30)"))
-          .ok());
+  ASSERT_TRUE(hub.Create(TwinJob("DPCMD5f0c", "deviceId='myDeviceId'",
+                                 R"({"etag":"*","properties":{"desired":)"
+                                 R"({"Building":43,"Floor":3}}})",
+                                 R"(,"maxExecutionTimeInSeconds":30)"))
+                  .ok());
   EXPECT_EQ(hub.Finish("DPCMD5f0c").status, JobStatus::kCompleted);
   ASSERT_TRUE(hub.Create(MethodJob("DMCMD5f0c", "deviceId='myDeviceId'")).ok());
   EXPECT_EQ(hub.Finish("DMCMD5f0c").status, JobStatus::kCompleted);
@@ -174,12 +173,13 @@ TEST(Scenario, TimelineOfAScheduledJob) {
     if (call.device_id == "c") reply.delay = absl::Seconds(2);
     return reply;
   });
-  ASSERT_TRUE(hub.Create(absl::StrCat(
-                      R"({"jobId":"t","type":"scheduleDeviceMethod",)",
-                      R"("cloudToDeviceMethod":{"methodName":"lockDoor"},)",
-                      R"("queryCondition":"*","maxExecutionTimeInSeconds":60)",
-                      At(hub, absl::Seconds(3600)), "}"))
-                  .ok());
+  ASSERT_TRUE(
+      hub.Create(absl::StrCat(
+                     R"({"jobId":"t","type":"scheduleDeviceMethod",)",
+                     R"("cloudToDeviceMethod":{"methodName":"lockDoor"},)",
+                     R"("queryCondition":"*","maxExecutionTimeInSeconds":60)",
+                     At(hub, absl::Seconds(3600)), "}"))
+          .ok());
   EXPECT_EQ(hub.Status("t"), JobStatus::kQueued);
   hub.time.Advance(absl::Seconds(1));
   EXPECT_EQ(hub.Status("t"), JobStatus::kScheduled);
@@ -341,8 +341,7 @@ TEST(Variations, V8DisabledDevice) {
   EXPECT_EQ(Counts(hub.Finish("v8")), "3 / f1 s2 r0 p0");
   EXPECT_EQ(hub.Record("v8", "b").error_code, ErrorCode::kDeviceNotFound);
   // Patches apply to disabled devices.
-  ASSERT_TRUE(
-      hub.Create(TwinJob("v8-twin", "*", R"({"tags":{"x":1}})")).ok());
+  ASSERT_TRUE(hub.Create(TwinJob("v8-twin", "*", R"({"tags":{"x":1}})")).ok());
   EXPECT_EQ(Counts(hub.Finish("v8-twin")), "3 / f0 s3 r0 p0");
 }
 
@@ -398,10 +397,10 @@ TEST(Variations, V12BadIds) {
 
 TEST(Variations, V13Etag) {
   Hub hub;
-  EXPECT_EQ(ErrorCodeOf(hub.Create(TwinJob("v13", "*",
-                                           R"({"etag":"abc","tags":{}})"))
-                            .status()),
-            ErrorCode::kPreconditionFailed);
+  EXPECT_EQ(
+      ErrorCodeOf(hub.Create(TwinJob("v13", "*", R"({"etag":"abc","tags":{}})"))
+                      .status()),
+      ErrorCode::kPreconditionFailed);
 }
 
 TEST(Variations, V14DeviceCreatedAfterTheStart) {
@@ -423,8 +422,7 @@ TEST(Variations, V15TagChangedAfterTheStart) {
   hub.AddDevice("d", /*connected=*/false, R"("tags":{"ring":"slow"})");
   ASSERT_TRUE(hub.Create(MethodJob("v15", "tags.ring = 'slow'")).ok());
   hub.time.Advance(absl::Seconds(1));
-  ASSERT_TRUE(
-      hub.engine().PatchTwin("d", R"({"tags":{"ring":"fast"}})").ok());
+  ASSERT_TRUE(hub.engine().PatchTwin("d", R"({"tags":{"ring":"fast"}})").ok());
   hub.devices().SetConnected("d", true);
   EXPECT_EQ(Counts(hub.Finish("v15")), "1 / f0 s1 r0 p0");
 }
@@ -440,11 +438,11 @@ TEST(Variations, V16PatchOverTheLimitOfOneDevice) {
   hub.AddDevice("full", true, members);
   hub.AddDevice("empty");
   const Json before = hub.Twin("full");
-  ASSERT_TRUE(hub.Create(TwinJob("v16", "*",
-                                 absl::StrCat(
-                                     R"({"properties":{"desired":{"more":")",
-                                     std::string(3000, 'y'), R"("}}})")))
-                  .ok());
+  ASSERT_TRUE(
+      hub.Create(TwinJob("v16", "*",
+                         absl::StrCat(R"({"properties":{"desired":{"more":")",
+                                      std::string(3000, 'y'), R"("}}})")))
+          .ok());
   EXPECT_EQ(Counts(hub.Finish("v16")), "2 / f1 s1 r0 p0");
   const ExecutionRecord record = hub.Record("v16", "full");
   EXPECT_EQ(record.status, ExecutionStatus::kFailed);
@@ -480,8 +478,7 @@ TEST(Variations, V18ListingByPages) {
     hub.Finish(absl::StrCat("t", i));
     hub.time.Advance(absl::Seconds(1));
   }
-  const JobFilter filter{JobType::kDeviceMethod,
-                         *ParseJobStatus("Completed")};
+  const JobFilter filter{JobType::kDeviceMethod, *ParseJobStatus("Completed")};
   std::vector<std::string> ids;
   std::string continuation;
   do {
@@ -494,9 +491,9 @@ TEST(Variations, V18ListingByPages) {
   EXPECT_EQ(ids, (std::vector<std::string>{"m2", "m1", "m0"}));
   // A continuation belongs to its filters.
   auto first = hub.engine().ListJobs(filter, 1);
-  EXPECT_EQ(ErrorCodeOf(
-                hub.engine().ListJobs({}, 1, first->continuation).status()),
-            ErrorCode::kArgumentInvalid);
+  EXPECT_EQ(
+      ErrorCodeOf(hub.engine().ListJobs({}, 1, first->continuation).status()),
+      ErrorCode::kArgumentInvalid);
 }
 
 TEST(Variations, V19ThirtyDaysLater) {
@@ -525,7 +522,8 @@ TEST(Variations, V20ActiveLimitRejects) {
             ErrorCode::kThrottlingMaxActiveJobCountExceeded);
   EXPECT_EQ(second.status().message(), "Active job limit 1 reached");
   // A future one does not count yet.
-  EXPECT_TRUE(hub.Create(MethodJob("later", "*", At(hub, absl::Hours(1)))).ok());
+  EXPECT_TRUE(
+      hub.Create(MethodJob("later", "*", At(hub, absl::Hours(1)))).ok());
   hub.Finish("one");
   EXPECT_TRUE(hub.Create(MethodJob("two", "*")).ok());
 }
@@ -572,14 +570,12 @@ TEST(Variations, StartFarInTheFutureAndInThePast) {
   Hub hub;
   hub.AddDevice("d");
   Script(hub);
-  ASSERT_TRUE(
-      hub.Create(MethodJob("far", "*",
-                           R"(,"startTime":"2050-01-01T00:00:00Z")"))
-          .ok());
-  ASSERT_TRUE(
-      hub.Create(MethodJob("past", "*",
-                           R"(,"startTime":"2001-01-01T00:00:00Z")"))
-          .ok());
+  ASSERT_TRUE(hub.Create(MethodJob("far", "*",
+                                   R"(,"startTime":"2050-01-01T00:00:00Z")"))
+                  .ok());
+  ASSERT_TRUE(hub.Create(MethodJob("past", "*",
+                                   R"(,"startTime":"2001-01-01T00:00:00Z")"))
+                  .ok());
   const JobInfo past = hub.Finish("past");
   EXPECT_EQ(FormatInstant(past.start_time), "2001-01-01T00:00:00.0000000Z");
   EXPECT_EQ(hub.Status("far"), JobStatus::kScheduled);

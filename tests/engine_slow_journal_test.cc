@@ -20,8 +20,8 @@ JobRequest Method(absl::string_view id, absl::string_view condition = "*") {
   JobRequest job;
   job.job_id = std::string(id);
   job.query_condition = std::string(condition);
-  job.action = MethodAction{.method_name = "reboot",
-                            .response_timeout_seconds = 5};
+  job.action =
+      MethodAction{.method_name = "reboot", .response_timeout_seconds = 5};
   return job;
 }
 
@@ -108,9 +108,9 @@ TEST_F(SlowJournal, NobodyIsCalledAndNothingShownBeforeItIsDurable) {
   EXPECT_EQ(Counts(Get("j")), "1 / f0 s1 r0 p0");
   EXPECT_EQ(Get("j").status, JobStatus::kRunning);
   // Too late for any cancel.
-  EXPECT_EQ(ErrorCodeOf(
-                engine_->CancelJob("j", {.cancel_running = true}).status()),
-            ErrorCode::kOperationNotAllowedInCurrentState);
+  EXPECT_EQ(
+      ErrorCodeOf(engine_->CancelJob("j", {.cancel_running = true}).status()),
+      ErrorCode::kOperationNotAllowedInCurrentState);
   journal_.ReleaseRound();
   EXPECT_EQ(Get("j").status, JobStatus::kCompleted);
 }
@@ -138,8 +138,7 @@ TEST_F(SlowJournal, AJobThatEndsAtOnceLeavesNothingBehind) {
   CreateUpToStart(Method("early", "deviceId = 'y'"));
   transport_.send = [&](const MethodBatch& batch) {
     if (std::exchange(once, false)) {
-      EXPECT_TRUE(
-          engine_->CancelJob("early", {.cancel_running = true}).ok());
+      EXPECT_TRUE(engine_->CancelJob("early", {.cancel_running = true}).ok());
     }
     return batch.attempts.size();
   };
@@ -226,7 +225,8 @@ TEST_F(SlowJournal, ARefusedCancelIsNone) {
             ErrorCode::kServiceUnavailable);
   journal_.Refuse(absl::OkStatus());
   time_.Advance(absl::Seconds(1));
-  // Its partition takes no more records: the job cannot be carried out, and says so.
+  // Its partition takes no more records: the job cannot be carried out, and
+  // says so.
   EXPECT_EQ(Get("j").status, JobStatus::kFailed);
   EXPECT_TRUE(absl::StrContains(Get("j").failure_reason, "disk is full"));
   EXPECT_EQ(transport_.sends, 0);

@@ -1,6 +1,7 @@
-// The engine on real threads, with everything at once, against books that are kept
-// outside of it.  The fleet counts what reaches it; readers check I8 at every read
-// and that nothing ever goes back; at the end every execution is accounted for.
+// The engine on real threads, with everything at once, against books that are
+// kept outside of it.  The fleet counts what reaches it; readers check I8 at
+// every read and that nothing ever goes back; at the end every execution is
+// accounted for.
 #include <atomic>
 #include <cstdlib>
 #include <map>
@@ -179,8 +180,8 @@ TEST(EngineStress, EverythingAtOnceAndTheBooksBalance) {
           break;
         default:
           engine
-              ->PatchTwin(id, absl::StrCat(R"({"tags":{"n":)", random() % 100,
-                                           "}}"))
+              ->PatchTwin(
+                  id, absl::StrCat(R"({"tags":{"n":)", random() % 100, "}}"))
               .status()
               .IgnoreError();
       }
@@ -199,8 +200,8 @@ TEST(EngineStress, EverythingAtOnceAndTheBooksBalance) {
       }
       for (const std::string& id : now) {
         if (watched.insert(id).second) {
-          auto watch = engine->WatchJob(
-              id, [&](const JobInfo&) { told.fetch_add(1); });
+          auto watch =
+              engine->WatchJob(id, [&](const JobInfo&) { told.fetch_add(1); });
           ASSERT_TRUE(watch.ok());
           watches.push_back(*std::move(watch));
         }
@@ -265,7 +266,8 @@ TEST(EngineStress, EverythingAtOnceAndTheBooksBalance) {
   engine->Stop();
 }
 
-// Engines that are stopped at any moment stop, and leave nothing behind that runs.
+// Engines that are stopped at any moment stop, and leave nothing behind that
+// runs.
 TEST(EngineStress, StopAtAnyMoment) {
   for (int round = 0; round < 30; ++round) {
     LoopbackOptions fleet;

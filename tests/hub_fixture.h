@@ -52,9 +52,9 @@ class Hub {
     time.RunReady();
   }
   void AddTwin(absl::string_view id, absl::string_view members = "") {
-    const absl::Status status = engine_->UpsertTwin(absl::StrCat(
-        R"({"deviceId":")", id, "\"", members.empty() ? "" : ",", members,
-        "}"));
+    const absl::Status status = engine_->UpsertTwin(
+        absl::StrCat(R"({"deviceId":")", id, "\"", members.empty() ? "" : ",",
+                     members, "}"));
     ASSERT_TRUE(status.ok()) << status;
   }
 

@@ -130,8 +130,7 @@ TEST_P(JournalConformance, AVisitorMayStop) {
   int seen = 0;
   const absl::Status status =
       journal_->Read(0, 1, [&](uint64_t, absl::string_view) {
-        return ++seen == 2 ? absl::CancelledError("enough")
-                           : absl::OkStatus();
+        return ++seen == 2 ? absl::CancelledError("enough") : absl::OkStatus();
       });
   EXPECT_EQ(status.code(), absl::StatusCode::kCancelled);
   EXPECT_EQ(seen, 2);
@@ -144,13 +143,12 @@ TEST_P(JournalConformance, TrimmedChunksAreGoneAndSaidToBe) {
   }
   ASSERT_TRUE(journal_->Trim(0, 4).ok());
   EXPECT_EQ(Read(0, 4), (std::vector<std::string>{"4", "5"}));
-  EXPECT_EQ(journal_
-                ->Read(0, 3,
-                       [](uint64_t, absl::string_view) {
-                         return absl::OkStatus();
-                       })
-                .code(),
-            absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(
+      journal_
+          ->Read(0, 3,
+                 [](uint64_t, absl::string_view) { return absl::OkStatus(); })
+          .code(),
+      absl::StatusCode::kOutOfRange);
   EXPECT_TRUE(Append(0, epoch, 6, "6").ok());
   EXPECT_EQ(journal_->Acquire(0)->next_sequence, 7);
 }

@@ -1,4 +1,6 @@
 // The memory journal, the records' codec, and group commit.
+#include "engine/journal/journal.h"
+
 #include <memory>
 #include <random>
 #include <string>
@@ -8,7 +10,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/journal/group_commit.h"
-#include "engine/journal/journal.h"
 #include "engine/journal/record.h"
 #include "gtest/gtest.h"
 #include "tests/journal_conformance.h"
@@ -147,11 +148,11 @@ class SlowJournal : public Journal {
   void Append(int partition, uint64_t epoch, uint64_t sequence,
               std::string chunk, Done done) override {
     EXPECT_EQ(epoch, 1);
-    pending[partition].push_back(
-        {sequence, std::move(chunk), std::move(done)});
+    pending[partition].push_back({sequence, std::move(chunk), std::move(done)});
   }
-  absl::Status Read(int, uint64_t,
-                    absl::FunctionRef<absl::Status(uint64_t, absl::string_view)>)
+  absl::Status Read(
+      int, uint64_t,
+      absl::FunctionRef<absl::Status(uint64_t, absl::string_view)>)
       const override {
     return absl::OkStatus();
   }
@@ -220,7 +221,7 @@ TEST(GroupCommitTest, ARefusalIsToldAndIsForEver) {
     EXPECT_EQ(s.code(), absl::StatusCode::kResourceExhausted);
   }
   EXPECT_TRUE(journal.pending[0].empty());  // It was not even asked.
-  add(1);  // Another partition goes on.
+  add(1);                                   // Another partition goes on.
   journal.Answer(1);
   EXPECT_TRUE(told.back().ok());
 }
@@ -242,8 +243,8 @@ TEST(GroupCommitTest, AFullBufferFlushesItself) {
   journal.Answer(1);
 }
 
-// A journal that answers at once is driven by a loop: callbacks that add more do
-// not nest.
+// A journal that answers at once is driven by a loop: callbacks that add more
+// do not nest.
 TEST(GroupCommitTest, AnsweringAtOnceDoesNotRecur) {
   auto journal = *MakeMemoryJournal({.partition_count = 1});
   SimulatedExecutor executor;
@@ -274,10 +275,10 @@ TEST(GroupCommitTest, ManyThreadsWaitForTheirRecords) {
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < kPerThread; ++i) {
-        const absl::Status s = commit->AddAndWait(
-            i % 2, [&](std::string* out) {
-              AppendRecord(TwinErasedRecord{absl::StrCat(t), absl::FromUnixSeconds(i)}, out);
-            });
+        const absl::Status s = commit->AddAndWait(i % 2, [&](std::string* out) {
+          AppendRecord(
+              TwinErasedRecord{absl::StrCat(t), absl::FromUnixSeconds(i)}, out);
+        });
         ASSERT_TRUE(s.ok()) << s;
       }
     });

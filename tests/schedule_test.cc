@@ -171,9 +171,8 @@ TEST(ThreadExecutorTest, RunsEachOnceAndNothingTwice) {
 TEST(ThreadExecutorTest, AnEarlierTimeWakesWhoSleepsForALaterOne) {
   auto executor = MakeThreadExecutor(1);
   absl::Notification early;
-  executor->RunAt(Clock::Real().Monotonic() + absl::Hours(1), [] {
-    ADD_FAILURE() << "an hour early";
-  });
+  executor->RunAt(Clock::Real().Monotonic() + absl::Hours(1),
+                  [] { ADD_FAILURE() << "an hour early"; });
   executor->RunAt(Clock::Real().Monotonic() + absl::Milliseconds(1),
                   [&] { early.Notify(); });
   EXPECT_TRUE(early.WaitForNotificationWithTimeout(absl::Seconds(30)));

@@ -1,8 +1,8 @@
 // What an AttemptKey says: job:28 | slice:16 | rank:14 | attempt:6.
 //
-// An engine numbers 2^28 jobs in its life, a job has at most 2^16 slices, and an
-// attempt's number comes round after 64: an outcome that is 64 attempts late could
-// be taken for a new one, which no transport's queue is long enough for.
+// An engine numbers 2^28 jobs in its life, a job has at most 2^16 slices, and
+// an attempt's number comes round after 64: an outcome that is 64 attempts late
+// could be taken for a new one, which no transport's queue is long enough for.
 #ifndef ENGINE_DISPATCH_ATTEMPT_KEY_H_
 #define ENGINE_DISPATCH_ATTEMPT_KEY_H_
 

@@ -39,8 +39,8 @@ void Dispatcher::Stop() {
   {
     absl::MutexLock lock(&pool_mutex_);
     stopping_.store(true);
-    pool_mutex_.Await(absl::Condition(
-        +[](int* inside) { return *inside == 0; }, &inside_));
+    pool_mutex_.Await(
+        absl::Condition(+[](int* inside) { return *inside == 0; }, &inside_));
   }
   // Whoever waits for a job waits for nothing now.
   absl::MutexLock lock(&jobs_mutex_);
@@ -188,9 +188,9 @@ void Dispatcher::ArmTimer() {
   if (auto next = start_timers_.NextDue()) {
     // No clock says when it is set: look again in between.
     const absl::Duration left = *next - clock_.Now();
-    due = std::min(due, now + std::min(left, left > absl::Hours(24)
-                                                 ? absl::Hours(1)
-                                                 : absl::Minutes(1)));
+    due = std::min(
+        due, now + std::min(left, left > absl::Hours(24) ? absl::Hours(1)
+                                                         : absl::Minutes(1)));
   }
   if (due == absl::InfiniteDuration()) return;
   {

@@ -17,7 +17,8 @@
 //   jobs_mutex_  >  { Job::mutex, serials_mutex_ }
 //   Shard::mutex  >  { GroupCommit, queues, timers, Pacer, states, pools }
 //
-// and the executor's own lock behind any of them.  The transport, the journal and callers' callbacks are called with none (I4).
+// and the executor's own lock behind any of them.  The transport, the journal
+// and callers' callbacks are called with none (I4).
 #ifndef ENGINE_DISPATCH_DISPATCHER_H_
 #define ENGINE_DISPATCH_DISPATCHER_H_
 
@@ -130,8 +131,8 @@ class Dispatcher : public TransportSink,
                                     const CancelOptions& options);
   absl::StatusOr<JobInfo> WaitJob(absl::string_view job_id,
                                   absl::Duration timeout) const;
-  absl::StatusOr<std::shared_ptr<JobWatcher>> WatchJob(
-      absl::string_view job_id, JobCallback callback);
+  absl::StatusOr<std::shared_ptr<JobWatcher>> WatchJob(absl::string_view job_id,
+                                                       JobCallback callback);
   absl::Status ForEachExecution(
       absl::string_view job_id,
       absl::FunctionRef<void(const ExecutionRecord&)> visit) const;
@@ -161,13 +162,13 @@ class Dispatcher : public TransportSink,
 
   struct TimerEvent {
     enum Kind : uint8_t {
-      kStart,           // Wall clock: the start time has come.
-      kHistoryEnd,      // Wall clock: 30 days after the end.
-      kDeadline,        // Monotonic from here on.
+      kStart,       // Wall clock: the start time has come.
+      kHistoryEnd,  // Wall clock: 30 days after the end.
+      kDeadline,    // Monotonic from here on.
       kConnectTimeout,
       kResponseTimeout,
-      kRecheck,         // A device was not there although it is connected.
-      kTokens,          // The pacer has tokens again.
+      kRecheck,  // A device was not there although it is connected.
+      kTokens,   // The pacer has tokens again.
     };
     Kind kind = kStart;
     uint64_t job = 0;
@@ -239,8 +240,8 @@ class Dispatcher : public TransportSink,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
   void CloseOpen(SliceWork& work, uint32_t reasons, Scratch& scratch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
-  // Takes the next range of pending targets; false if the slice has more to look
-  // at, and has to run again.
+  // Takes the next range of pending targets; false if the slice has more to
+  // look at, and has to run again.
   bool TakeMethods(SliceWork& work, Scratch& scratch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
   bool ApplyPatches(SliceWork& work, Scratch& scratch)
@@ -303,8 +304,7 @@ class Dispatcher : public TransportSink,
   absl::Mutex pool_mutex_;
   int inside_ ABSL_GUARDED_BY(pool_mutex_) = 0;  // See Enter().
   std::vector<std::unique_ptr<Range>> ranges_ ABSL_GUARDED_BY(pool_mutex_);
-  std::vector<std::unique_ptr<Scratch>> scratches_
-      ABSL_GUARDED_BY(pool_mutex_);
+  std::vector<std::unique_ptr<Scratch>> scratches_ ABSL_GUARDED_BY(pool_mutex_);
 
   mutable absl::Mutex states_mutex_;
   std::vector<std::unique_ptr<ShardState>> states_

@@ -71,8 +71,8 @@ absl::StatusOr<JobInfo> Dispatcher::CreateJob(const JobRequest& request) {
     job->condition_error = condition.status();
   }
   job->request = request;
-  job->partition = PartitionOfHash(DeviceHash(request.job_id),
-                                   commit_.partition_count());
+  job->partition =
+      PartitionOfHash(DeviceHash(request.job_id), commit_.partition_count());
   if (const auto* method = std::get_if<MethodAction>(&request.action)) {
     job->method = std::make_shared<MethodCall>(
         MethodCall{method->method_name, method->payload,
@@ -96,20 +96,19 @@ absl::StatusOr<JobInfo> Dispatcher::CreateJob(const JobRequest& request) {
         return MakeError(ErrorCode::kJobAlreadyExists,
                          absl::StrCat("Job ", request.job_id,
                                       " already exists; its id is free again ",
-                                      kJobHistoryDays,
-                                      " days after its end"));
+                                      kJobHistoryDays, " days after its end"));
       }
-      listing_.erase({-absl::ToUnixNanos(existing->second->created_time),
-                      request.job_id});
+      listing_.erase(
+          {-absl::ToUnixNanos(existing->second->created_time), request.job_id});
       jobs_.erase(existing);
     }
     const bool due = job->start_time <= now;
     if (due && options_.on_active_limit == ActiveLimitPolicy::kReject &&
         active_jobs_ >= options_.profile.active_jobs_max) {
-      return MakeError(ErrorCode::kThrottlingMaxActiveJobCountExceeded,
-                       absl::StrCat("Active job limit ",
-                                    options_.profile.active_jobs_max,
-                                    " reached"));
+      return MakeError(
+          ErrorCode::kThrottlingMaxActiveJobCountExceeded,
+          absl::StrCat("Active job limit ", options_.profile.active_jobs_max,
+                       " reached"));
     }
     if (next_serial_ > kJobSerialMax) {
       return MakeError(ErrorCode::kThrottlingException,
@@ -146,9 +145,9 @@ absl::StatusOr<JobInfo> Dispatcher::CreateJob(const JobRequest& request) {
     jobs_.erase(request.job_id);
     absl::MutexLock serials_lock(&serials_mutex_);
     by_serial_.erase(job->serial);
-    return MakeError(ErrorCode::kServiceUnavailable,
-                     absl::StrCat("the journal refused the job: ",
-                                  durable.message()));
+    return MakeError(
+        ErrorCode::kServiceUnavailable,
+        absl::StrCat("the journal refused the job: ", durable.message()));
   }
   {
     absl::MutexLock lock(&jobs_mutex_);
@@ -242,7 +241,8 @@ void Dispatcher::PickUp(JobPtr job) {
     absl::MutexLock lock(&jobs_mutex_);
     absl::MutexLock job_lock(&job->mutex);
     if (job->phase != JobPhase::kOpen) return;
-    if (job->active) {  // It was due when it was created; the clock was set back.
+    if (job->active) {  // It was due when it was created; the clock was set
+                        // back.
       job->active = false;
       --active_jobs_;
     }
@@ -311,8 +311,7 @@ void Dispatcher::ReleaseJob(const JobPtr& job) {
       job->has_slot = false;
       --slots_used_;
     }
-    due_.erase(
-        DueKey{job->start_time, job->created_time, job->request.job_id});
+    due_.erase(DueKey{job->start_time, job->created_time, job->request.job_id});
   }
   if (!stopping_.load()) StartDueJobs();
 }
@@ -378,7 +377,8 @@ void Dispatcher::RunEvaluation(EvaluationWork& work) {
   if (job->evaluations_left.fetch_sub(1) == 1) FinishEvaluation(job);
 }
 
-// All shards have answered: the target set is fixed, unless a cancel was faster.
+// All shards have answered: the target set is fixed, unless a cancel was
+// faster.
 void Dispatcher::FinishEvaluation(const JobPtr& job) {
   std::vector<std::unique_ptr<EvaluationWork>> evaluations;
   evaluations.swap(job->evaluations);
@@ -465,7 +465,8 @@ void Dispatcher::FinishEvaluation(const JobPtr& job) {
       absl::MutexLock lock(&slice->shard->mutex);
       slice->shard_state->active.push_back(slice.get());
       const RowSet& targets = slice->slice.targets();
-      TargetsRecord record{job->serial, slice->number,
+      TargetsRecord record{job->serial,
+                           slice->number,
                            static_cast<uint32_t>(slice->shard->index()),
                            slice->cut,
                            {}};
@@ -490,8 +491,7 @@ void Dispatcher::BeginRunning(JobPtr job) {
   // Beyond a century there is no difference, and no overflow either.
   const int64_t limit = std::min<int64_t>(
       job->request.max_execution_time_seconds, 100LL * 365 * 24 * 3600);
-  AddTimer(now + absl::Seconds(limit),
-           {TimerEvent::kDeadline, job->serial, 0});
+  AddTimer(now + absl::Seconds(limit), {TimerEvent::kDeadline, job->serial, 0});
   if (const auto* method = std::get_if<MethodAction>(&job->request.action)) {
     if (method->connect_timeout_seconds > 0) {
       AddTimer(now + absl::Seconds(method->connect_timeout_seconds),
@@ -570,8 +570,7 @@ void Dispatcher::EndJob(const JobPtr& job, JobStatus status) {
                      out);
       },
       // A journal that cannot keep the end cannot undo it either.
-      [self = shared_from_this(), job, status,
-       end_time](const absl::Status&) {
+      [self = shared_from_this(), job, status, end_time](const absl::Status&) {
         self->FinishEnd(job, status, end_time);
       });
   commit_.Flush(job->partition);
@@ -614,8 +613,8 @@ void Dispatcher::RemoveExpired(JobPtr job) {
     auto it = jobs_.find(job->request.job_id);
     if (it != jobs_.end() && it->second == job) {
       jobs_.erase(it);
-      listing_.erase(ListKey{-absl::ToUnixNanos(job->created_time),
-                             job->request.job_id});
+      listing_.erase(
+          ListKey{-absl::ToUnixNanos(job->created_time), job->request.job_id});
     }
   }
   {
@@ -660,10 +659,10 @@ absl::StatusOr<JobInfo> Dispatcher::CancelJob(absl::string_view job_id,
       // A job whose start is on its way to the journal counts as running.
       const JobStatus status =
           IsTerminal(job->status) ? job->status : JobStatus::kRunning;
-      return MakeError(ErrorCode::kOperationNotAllowedInCurrentState,
-                       absl::StrCat("Job cannot be cancelled in '",
-                                    Capitalized(JobStatusName(status)),
-                                    "' status."));
+      return MakeError(
+          ErrorCode::kOperationNotAllowedInCurrentState,
+          absl::StrCat("Job cannot be cancelled in '",
+                       Capitalized(JobStatusName(status)), "' status."));
     }
   }
   if (step == kCancelRunning) CloseSlices(*job, Job::kCancel);
@@ -672,11 +671,10 @@ absl::StatusOr<JobInfo> Dispatcher::CancelJob(absl::string_view job_id,
   const absl::Time end_time = Printable(clock_.Now());
   const absl::Status durable =
       commit_.AddAndWait(job->partition, [&](std::string* out) {
-        AppendRecord(
-            JobEndedRecord{job->serial,
-                           static_cast<uint8_t>(JobStatus::kCancelled),
-                           end_time, ""},
-            out);
+        AppendRecord(JobEndedRecord{job->serial,
+                                    static_cast<uint8_t>(JobStatus::kCancelled),
+                                    end_time, ""},
+                     out);
       });
   if (durable.ok()) {
     FinishEnd(job, JobStatus::kCancelled, end_time);
@@ -694,9 +692,9 @@ absl::StatusOr<JobInfo> Dispatcher::CancelJob(absl::string_view job_id,
     ReleaseJob(job);
     Post(&Dispatcher::PickUp, job);
   }
-  return MakeError(ErrorCode::kServiceUnavailable,
-                   absl::StrCat("the journal refused the cancel: ",
-                                durable.message()));
+  return MakeError(
+      ErrorCode::kServiceUnavailable,
+      absl::StrCat("the journal refused the cancel: ", durable.message()));
 }
 
 // ---------------------------------------------------------- wait and watch

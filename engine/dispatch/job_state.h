@@ -43,8 +43,8 @@ struct ShardState {
 struct Range {
   std::vector<Slice::Rank> ranks;
   std::vector<AttemptKey> attempts;
-  std::string id_bytes;             // Device ids, one after the other ...
-  std::vector<uint32_t> id_ends;    // ... and where each ends.
+  std::string id_bytes;           // Device ids, one after the other ...
+  std::vector<uint32_t> id_ends;  // ... and where each ends.
   std::vector<absl::string_view> device_ids;
   bool recorded = false;  // Its record is in the partition's buffer.
 
@@ -112,10 +112,11 @@ class SliceWork : public Work {
   bool closed ABSL_GUARDED_BY(shard->mutex) = false;  // Sends no more.
   bool recheck_armed ABSL_GUARDED_BY(shard->mutex) = false;
 
-  // Whether the rank is marked running but has not been offered to the transport.
+  // Whether the rank is marked running but has not been offered to the
+  // transport.
   bool IsUnsent(Slice::Rank rank) const {
-    return range != nullptr && std::binary_search(range->ranks.begin(),
-                                                  range->ranks.end(), rank);
+    return range != nullptr &&
+           std::binary_search(range->ranks.begin(), range->ranks.end(), rank);
   }
 
   // Of the worker that runs it.
@@ -150,23 +151,23 @@ struct JobWatcher {
   std::atomic<bool> scheduled{false};
 };
 
-// What is decided about a job, which is ahead of what is shown (JobStatus) by the
-// time that the journal takes:
+// What is decided about a job, which is ahead of what is shown (JobStatus) by
+// the time that the journal takes:
 //
 //   open --> starting --> running --> ending --> ended
 //    | ^________                                   ^
 //    v   refused |                                 |
 //   cancelling --+---------------------------------+
 //
-// and from open and starting also straight to ending, when the job fails.  Every
-// step is taken under Job::mutex by whoever finds the phase that it starts from, so
-// that of racing steps exactly one wins.
+// and from open and starting also straight to ending, when the job fails. Every
+// step is taken under Job::mutex by whoever finds the phase that it starts
+// from, so that of racing steps exactly one wins.
 enum class JobPhase : uint8_t {
   kOpen,        // Queued or scheduled, perhaps being evaluated.
   kCancelling,  // The cancel is on its way to the journal.
   kStarting,    // The target set and the start are.
   kRunning,
-  kEnding,      // The end is.
+  kEnding,  // The end is.
   kEnded,
 };
 
@@ -186,8 +187,8 @@ struct Job : std::enable_shared_from_this<Job> {
   absl::Status condition_error;
   absl::Time created_time;
   absl::Time start_time;
-  int partition = 0;  // Of the job-level records.
-  std::shared_ptr<const MethodCall> method;         // Method jobs.
+  int partition = 0;                         // Of the job-level records.
+  std::shared_ptr<const MethodCall> method;  // Method jobs.
   std::shared_ptr<const std::string> desired_patch;  // Twin jobs that have one.
 
   // Constant once the job runs.
@@ -198,8 +199,8 @@ struct Job : std::enable_shared_from_this<Job> {
   std::vector<std::unique_ptr<EvaluationWork>> evaluations;
   std::atomic<int> evaluations_left{0};
 
-  // Set with kRunning, once slices and statistics are there: nothing is sent and
-  // no outcome taken before.
+  // Set with kRunning, once slices and statistics are there: nothing is sent
+  // and no outcome taken before.
   std::atomic<bool> running{false};
   // Its history is over: what its cuts name may be forgotten.
   std::atomic<bool> expired{false};

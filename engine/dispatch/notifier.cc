@@ -58,9 +58,8 @@ void Notifier::Stop() {
     p->stopped = true;
     p->queue.clear();
     p->mutex.Await(absl::Condition(
-        +[](Partition* q) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-          return !q->delivering;
-        },
+        +[](Partition* q)
+             ABSL_NO_THREAD_SAFETY_ANALYSIS { return !q->delivering; },
         p.get()));
   }
 }

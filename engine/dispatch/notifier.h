@@ -1,8 +1,8 @@
 // Notifier: tells devices of new desired properties, in order.
 //
-// Writers add notifications in the order of the versions; one callback at a time
-// per partition takes them to the transport.  So the order holds although the
-// transport is called with no lock held and by no writer.
+// Writers add notifications in the order of the versions; one callback at a
+// time per partition takes them to the transport.  So the order holds although
+// the transport is called with no lock held and by no writer.
 #ifndef ENGINE_DISPATCH_NOTIFIER_H_
 #define ENGINE_DISPATCH_NOTIFIER_H_
 
@@ -20,7 +20,8 @@
 
 namespace muster {
 
-// Thread-safe.  Owned by a shared_ptr: callbacks on the executor outlive nobody.
+// Thread-safe.  Owned by a shared_ptr: callbacks on the executor outlive
+// nobody.
 class Notifier : public std::enable_shared_from_this<Notifier> {
  public:
   // `*executor` and `*transport` must outlive Stop().

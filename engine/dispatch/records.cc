@@ -48,6 +48,33 @@ ExecutionRecord MakeRecord(const Job& job, absl::string_view device_id,
   return record;
 }
 
+// Calls `visit` for the slice's executions on `wanted` devices, a few per hold
+// of the shard's lock and none while it is held.  Stops when the job's history
+// ends: the devices' names may be gone then.
+void ReadSlice(const Job& job, const SliceWork& work,
+               absl::FunctionRef<bool(absl::string_view device)> wanted,
+               absl::FunctionRef<void(const ExecutionRecord&)> visit) {
+  std::vector<ExecutionRecord> records;
+  int from = 0, size = 0;
+  do {
+    records.clear();
+    {
+      absl::ReaderMutexLock lock(&work.shard->mutex);
+      if (job.expired.load()) return;
+      size = work.slice.size();
+      const int to = std::min(size, from + kRanksPerHold);
+      for (; from < to; ++from) {
+        const absl::string_view device =
+            work.shard->DeviceIdAt(work.slice.targets().RowAt(from), work.cut);
+        if (!wanted(device)) continue;
+        records.push_back(MakeRecord(
+            job, device, work.slice.Get(static_cast<Slice::Rank>(from))));
+      }
+    }
+    for (const ExecutionRecord& record : records) visit(record);
+  } while (from < size);
+}
+
 }  // namespace
 
 absl::Status Dispatcher::ForEachExecution(
@@ -57,31 +84,14 @@ absl::Status Dispatcher::ForEachExecution(
   if (!found.ok()) return found.status();
   const Job& job = **found;
   if (!HasTargets(job)) return absl::OkStatus();
-  std::vector<ExecutionRecord> records;
   for (const auto& work : job.slices) {
-    int from = 0, size = 0;
-    do {
-      records.clear();
-      {
-        absl::ReaderMutexLock lock(&work->shard->mutex);
-        if (job.expired.load()) return absl::OkStatus();  // Names may be gone.
-        size = work->slice.size();
-        const int to = std::min(size, from + kRanksPerHold);
-        for (; from < to; ++from) {
-          records.push_back(MakeRecord(
-              job,
-              work->shard->DeviceIdAt(work->slice.targets().RowAt(from),
-                                      work->cut),
-              work->slice.Get(static_cast<Slice::Rank>(from))));
-        }
-      }
-      for (const ExecutionRecord& record : records) visit(record);
-    } while (from < size);
+    ReadSlice(job, *work, [](absl::string_view) { return true; }, visit);
   }
   return absl::OkStatus();
 }
 
-// The slices of a job appear with its statistics, and are constant from then on.
+// The slices of a job appear with its statistics, and are constant from then
+// on.
 bool Dispatcher::HasTargets(const Job& job) {
   absl::MutexLock lock(&job.mutex);
   return job.statistics.has_value();
@@ -95,8 +105,8 @@ absl::StatusOr<int64_t> Dispatcher::JobMemoryUsage(
   if (!HasTargets(**found)) return bytes;
   for (const auto& work : (*found)->slices) {
     absl::ReaderMutexLock lock(&work->shard->mutex);
-    bytes += static_cast<int64_t>(sizeof(SliceWork) +
-                                  work->slice.MemoryUsage());
+    bytes +=
+        static_cast<int64_t>(sizeof(SliceWork) + work->slice.MemoryUsage());
   }
   return bytes;
 }
@@ -203,7 +213,6 @@ absl::StatusOr<RecordPage> Dispatcher::QueryRecords(
   }
 
   RecordCollector collector(statement, after, static_cast<size_t>(wanted));
-  std::vector<ExecutionRecord> records;
   for (const JobPtr& job : jobs) {
     if (!HasTargets(*job)) continue;
     for (const auto& work : job->slices) {
@@ -211,33 +220,20 @@ absl::StatusOr<RecordPage> Dispatcher::QueryRecords(
           !partitions.contains(work->shard->partition())) {
         continue;
       }
-      int from = 0, size = 0;
-      do {
-        records.clear();
-        {
-          absl::ReaderMutexLock lock(&work->shard->mutex);
-          if (job->expired.load()) break;  // Names may be gone.
-          size = work->slice.size();
-          const int to = std::min(size, from + kRanksPerHold);
-          for (; from < to; ++from) {
-            const absl::string_view device = work->shard->DeviceIdAt(
-                work->slice.targets().RowAt(from), work->cut);
-            if (devices.has_value() && !device_set.contains(device)) continue;
-            if (!collector.IsWanted(device, job->request.job_id)) continue;
-            records.push_back(
-                MakeRecord(*job, device,
-                           work->slice.Get(static_cast<Slice::Rank>(from))));
-          }
-        }
-        for (const ExecutionRecord& record : records) collector.Add(record);
-      } while (from < size);
+      ReadSlice(
+          *job, *work,
+          [&](absl::string_view device) {
+            return (!devices.has_value() || device_set.contains(device)) &&
+                   collector.IsWanted(device, job->request.job_id);
+          },
+          [&](const ExecutionRecord& record) { collector.Add(record); });
     }
   }
 
   for (auto& [key, text] : collector.rows()) {
     if (static_cast<int64_t>(page.rows.size()) == wanted) {
-      const bool top_reached = statement.top().has_value() &&
-                               token.rows_given >= *statement.top();
+      const bool top_reached =
+          statement.top().has_value() && token.rows_given >= *statement.top();
       if (!top_reached) page.continuation = EncodePageToken(token);
       break;
     }

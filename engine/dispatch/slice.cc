@@ -81,8 +81,8 @@ void Slice::CompactStamps() {
 }
 
 uint16_t Slice::AddResult(const ExecutionResult& result, bool* is_new) {
-  // Most results repeat one of the last few.  An older one that comes again gets
-  // a second entry: there are at most as many as targets.
+  // Most results repeat one of the last few.  An older one that comes again
+  // gets a second entry: there are at most as many as targets.
   constexpr size_t kLookBack = 8;
   for (size_t i = results_.size(), n = 0; i > 0 && n < kLookBack; --i, ++n) {
     if (results_[i - 1] == result) {

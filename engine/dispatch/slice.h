@@ -18,11 +18,12 @@
 //        | v                                                    |
 //       waiting ------------------- Finish --------------------+   (also ready)
 //
-// A state is one bit in one of four planes, so that finding the next ready target
-// or all running ones is a scan of words.  Half a byte per target is all that a
-// pending job costs beside its target set; six bytes more come with the first
-// dispatch: when it began, when it ended, how it ended, each as a number in a small
-// table, since whole ranges begin and end together and most answers are alike.
+// A state is one bit in one of four planes, so that finding the next ready
+// target or all running ones is a scan of words.  Half a byte per target is all
+// that a pending job costs beside its target set; six bytes more come with the
+// first dispatch: when it began, when it ended, how it ended, each as a number
+// in a small table, since whole ranges begin and end together and most answers
+// are alike.
 #ifndef ENGINE_DISPATCH_SLICE_H_
 #define ENGINE_DISPATCH_SLICE_H_
 
@@ -98,14 +99,14 @@ class Slice {
 
   // The first ready rank at or after `from`, or -1.
   int NextReady(int from) const { return Next(ready_, from); }
-  // Calls `visit` for each rank in that state, ascending; `visit` may change the
-  // state of the rank that it is given.
+  // Calls `visit` for each rank in that state, ascending; `visit` may change
+  // the state of the rank that it is given.
   void ForEachReady(absl::FunctionRef<void(Rank)> visit) const;
   void ForEachWaiting(absl::FunctionRef<void(Rank)> visit) const;
   void ForEachRunning(absl::FunctionRef<void(Rank)> visit) const;
 
-  // Numbers of instants and results, for MarkRunning() and Finish().  Valid until
-  // the next AddStamp() or AddResult() respectively: either may renumber.
+  // Numbers of instants and results, for MarkRunning() and Finish().  Valid
+  // until the next AddStamp() or AddResult() respectively: either may renumber.
   uint16_t AddStamp(const Stamp& stamp);
   // `*is_new` is set if the result was not in the table before.
   uint16_t AddResult(const ExecutionResult& result, bool* is_new);
@@ -134,8 +135,8 @@ class Slice {
   // What a reader sees.  `result` is valid until the next change.
   struct View {
     ExecutionStatus status = ExecutionStatus::kPending;
-    const Stamp* start = nullptr;  // nullptr: not begun.
-    const Stamp* end = nullptr;    // nullptr: not ended.
+    const Stamp* start = nullptr;             // nullptr: not begun.
+    const Stamp* end = nullptr;               // nullptr: not ended.
     const ExecutionResult* result = nullptr;  // nullptr: not ended.
   };
   View Get(Rank rank) const;

@@ -1,4 +1,5 @@
-// One run of a slice: what has happened to it is taken in, what is next goes out.
+// One run of a slice: what has happened to it is taken in, what is next goes
+// out.
 //
 //   1. send the range whose record is durable
 //   2. under the shard's lock: outcomes, timeouts, closing, the next range; and
@@ -144,8 +145,7 @@ void Dispatcher::RunSlice(SliceWork& work, Scratch& scratch) {
   }
   commit_.Flush(partition);
   if (work.range != nullptr &&
-      work.range_state.load(std::memory_order_acquire) ==
-          SliceWork::kDurable) {
+      work.range_state.load(std::memory_order_acquire) == SliceWork::kDurable) {
     SendRange(work, /*at_once=*/true);
     again = true;
   }
@@ -165,13 +165,12 @@ void Dispatcher::FinishExecution(SliceWork& work, Slice::Rank rank,
   bool is_new = false;
   const uint16_t number = slice.AddResult(result, &is_new);
   if (is_new) {
-    AppendRecord(
-        ResultRecord{work.job->serial, work.number, number,
-                     static_cast<uint8_t>(result.status),
-                     static_cast<uint32_t>(result.error), result.answered,
-                     result.response_status, result.payload,
-                     result.description},
-        &scratch.results);
+    AppendRecord(ResultRecord{work.job->serial, work.number, number,
+                              static_cast<uint8_t>(result.status),
+                              static_cast<uint32_t>(result.error),
+                              result.answered, result.response_status,
+                              result.payload, result.description},
+                 &scratch.results);
   }
   // The same instant for the whole run: the stamp is found again, not added.
   slice.Finish(rank, slice.AddStamp(scratch.now), number, &scratch.delta);
@@ -222,8 +221,7 @@ void Dispatcher::RecheckWaiting(SliceWork& work) {
   work.slice.ForEachWaiting([&](Slice::Rank rank) {
     work.shard->mutex.AssertHeld();
     const int row = work.slice.targets().RowAt(rank);
-    if (work.shard->IsPresent(row, work.cut) &&
-        !work.shard->IsConnected(row)) {
+    if (work.shard->IsPresent(row, work.cut) && !work.shard->IsConnected(row)) {
       return;
     }
     work.slice.Wake(rank);
@@ -250,8 +248,7 @@ void Dispatcher::CloseOpen(SliceWork& work, uint32_t reasons,
   const bool is_method = work.job->method != nullptr;
 
   // The fate of a pending execution; nullopt: it stays.
-  auto close_pending =
-      [&](Slice::Rank rank) -> std::optional<ExecutionResult> {
+  auto close_pending = [&](Slice::Rank rank) -> std::optional<ExecutionResult> {
     work.shard->mutex.AssertHeld();
     if (reasons & Job::kFailure) {
       return Failed(ErrorCode::kServerError,
@@ -285,15 +282,14 @@ void Dispatcher::CloseOpen(SliceWork& work, uint32_t reasons,
   if (reasons & (Job::kDeadline | Job::kFailure)) {
     slice.ForEachRunning([&](Slice::Rank rank) {
       work.shard->mutex.AssertHeld();
-      FinishExecution(
-          work, rank,
-          reasons & Job::kFailure
-              ? Failed(ErrorCode::kServerError,
-                       "The job failed before the device answered.")
-          : work.IsUnsent(rank)
-              ? Failed(ErrorCode::kRequestTimedOut, kNotServed)
-              : Failed(ErrorCode::kGatewayTimeout, kNoResponse),
-          scratch);
+      FinishExecution(work, rank,
+                      reasons & Job::kFailure
+                          ? Failed(ErrorCode::kServerError,
+                                   "The job failed before the device answered.")
+                      : work.IsUnsent(rank)
+                          ? Failed(ErrorCode::kRequestTimedOut, kNotServed)
+                          : Failed(ErrorCode::kGatewayTimeout, kNoResponse),
+                      scratch);
     });
     work.closed = true;
   }
@@ -322,8 +318,8 @@ bool Dispatcher::TakeMethods(SliceWork& work, Scratch& scratch) {
   if (in_flight.empty()) in_flight.resize(kShardRowsMax);
 
   const int64_t tokens = TakeTokens(
-      work, std::min({options_.range_rows_max, work.offer_max,
-                      slice.ready_count()}));
+      work,
+      std::min({options_.range_rows_max, work.offer_max, slice.ready_count()}));
   if (tokens == 0) return true;  // Woken when there are some.
 
   std::unique_ptr<Range> range = TakeRange();
@@ -341,8 +337,8 @@ bool Dispatcher::TakeMethods(SliceWork& work, Scratch& scratch) {
       FinishExecution(work, r, DeviceGone(), scratch);
     } else if (!shard.IsConnected(row)) {
       if (connect_expired) {
-        FinishExecution(work, r, Failed(ErrorCode::kDeviceNotOnline, kNotOnline),
-                        scratch);
+        FinishExecution(
+            work, r, Failed(ErrorCode::kDeviceNotOnline, kNotOnline), scratch);
       } else {
         slice.Wait(r);
       }
@@ -352,8 +348,8 @@ bool Dispatcher::TakeMethods(SliceWork& work, Scratch& scratch) {
       ++in_flight[row];
       slice.MarkRunning(r, stamp, &scratch.delta);
       range->ranks.push_back(r);
-      range->attempts.push_back(MakeAttemptKey(
-          {job.serial, work.number, r, slice.attempt(r)}));
+      range->attempts.push_back(
+          MakeAttemptKey({job.serial, work.number, r, slice.attempt(r)}));
       const absl::string_view id = shard.DeviceIdAt(row, work.cut);
       range->id_bytes.append(id.data(), id.size());
       range->id_ends.push_back(static_cast<uint32_t>(range->id_bytes.size()));
@@ -378,8 +374,8 @@ bool Dispatcher::ApplyPatches(SliceWork& work, Scratch& scratch) {
   shard.mutex.AssertHeld();
   const TwinPatch& patch = std::get<TwinUpdateAction>(job.request.action).patch;
 
-  const int64_t tokens = TakeTokens(
-      work, std::min(options_.range_rows_max, slice.ready_count()));
+  const int64_t tokens =
+      TakeTokens(work, std::min(options_.range_rows_max, slice.ready_count()));
   if (tokens == 0) return true;  // Woken when there are some.
 
   const ExecutionResult succeeded;
@@ -400,10 +396,10 @@ bool Dispatcher::ApplyPatches(SliceWork& work, Scratch& scratch) {
     const absl::StatusOr<TwinWrite> write =
         shard.ApplyPatch(row, patch, scratch.now.wall);
     if (!write.ok()) {
-      FinishExecution(work, r,
-                      Failed(ErrorCodeOf(write.status()),
-                             write.status().message()),
-                      scratch);
+      FinishExecution(
+          work, r,
+          Failed(ErrorCodeOf(write.status()), write.status().message()),
+          scratch);
       continue;
     }
     FinishExecution(work, r, succeeded, scratch);
@@ -420,11 +416,10 @@ bool Dispatcher::ApplyPatches(SliceWork& work, Scratch& scratch) {
 }
 
 void Dispatcher::JournalRun(SliceWork& work, Scratch& scratch) {
-  const bool new_range =
-      work.range != nullptr &&
-      work.range_state.load(std::memory_order_relaxed) ==
-          SliceWork::kCommitting &&
-      !work.range->recorded;
+  const bool new_range = work.range != nullptr &&
+                         work.range_state.load(std::memory_order_relaxed) ==
+                             SliceWork::kCommitting &&
+                         !work.range->recorded;
   if (scratch.finished.empty() && scratch.returned.empty() && !new_range) {
     return;
   }
@@ -448,8 +443,7 @@ void Dispatcher::JournalRun(SliceWork& work, Scratch& scratch) {
         }
       },
       [self = shared_from_this(), job, &work, partition, new_range,
-       delta = scratch.delta,
-       notifications = std::move(scratch.notifications)](
+       delta = scratch.delta, notifications = std::move(scratch.notifications)](
           const absl::Status& status) mutable {
         if (new_range) {
           work.range_state.store(
@@ -502,11 +496,10 @@ void Dispatcher::SendRange(SliceWork& work, bool at_once) {
       transport_.Send({work.job->method, range.attempts, range.device_ids}));
   MUSTER_CHECK(sent <= offered);
   dispatched_.fetch_add(sent, std::memory_order_relaxed);
-  // A transport with little room is offered little, so that what it does not take
-  // need not be journaled twice.
-  work.offer_max = sent < offered
-                       ? static_cast<int>(std::max<int64_t>(1, sent))
-                       : std::min(kShardRowsMax, 2 * work.offer_max);
+  // A transport with little room is offered little, so that what it does not
+  // take need not be journaled twice.
+  work.offer_max = sent < offered ? static_cast<int>(std::max<int64_t>(1, sent))
+                                  : std::min(kShardRowsMax, 2 * work.offer_max);
   if (sent < offered) {
     const absl::Span<const Slice::Rank> unsent =
         absl::MakeConstSpan(range.ranks).subspan(sent);
@@ -532,8 +525,7 @@ void Dispatcher::SendRange(SliceWork& work, bool at_once) {
           });
     }
     pacer_.Return(offered - sent);
-    work.job->virtual_time.fetch_sub(offered - sent,
-                                     std::memory_order_relaxed);
+    work.job->virtual_time.fetch_sub(offered - sent, std::memory_order_relaxed);
     commit_.Flush(work.shard->partition());
     Block(work, epoch);
   }

@@ -1,8 +1,8 @@
 // TwinJournal: what a write to a twin sets off.
 //
-// Called with the shard's lock held, for every write in order: puts its record into
-// the partition's buffer, lines up the device's notification behind it, and tells
-// the dispatcher of devices that came back or went for good.
+// Called with the shard's lock held, for every write in order: puts its record
+// into the partition's buffer, lines up the device's notification behind it,
+// and tells the dispatcher of devices that came back or went for good.
 #ifndef ENGINE_DISPATCH_TWIN_JOURNAL_H_
 #define ENGINE_DISPATCH_TWIN_JOURNAL_H_
 

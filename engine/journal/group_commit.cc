@@ -66,19 +66,18 @@ void GroupCommit::Pump(int partition) {
       bytes_.fetch_add(static_cast<int64_t>(chunk.size()),
                        std::memory_order_relaxed);
       p.met.store(false, std::memory_order_relaxed);
-      journal_->Append(partition, p.epoch, sequence, std::move(chunk),
-                       [self = shared_from_this(),
-                        partition](absl::Status status) {
-                         Partition& answered = *self->partitions_[partition];
-                         answered.status = std::move(status);
-                         // (1) Acquire-release: pairs with (2); the loser sees
-                         // what the winner wrote before, `status` above all.
-                         if (!answered.met.exchange(
-                                 true, std::memory_order_acq_rel)) {
-                           return;  // Append() has not returned: it goes on.
-                         }
-                         if (self->Finish(answered)) self->Pump(partition);
-                       });
+      journal_->Append(
+          partition, p.epoch, sequence, std::move(chunk),
+          [self = shared_from_this(), partition](absl::Status status) {
+            Partition& answered = *self->partitions_[partition];
+            answered.status = std::move(status);
+            // (1) Acquire-release: pairs with (2); the loser sees
+            // what the winner wrote before, `status` above all.
+            if (!answered.met.exchange(true, std::memory_order_acq_rel)) {
+              return;  // Append() has not returned: it goes on.
+            }
+            if (self->Finish(answered)) self->Pump(partition);
+          });
       // (2) Acquire-release: pairs with (1).
       if (!p.met.exchange(true, std::memory_order_acq_rel)) return;
     }
@@ -135,9 +134,8 @@ void GroupCommit::Drain() {
       Flush(i);
       absl::MutexLock lock(&p.mutex);
       p.mutex.Await(absl::Condition(
-          +[](Partition* q) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-            return !q->in_flight;
-          },
+          +[](Partition* q)
+               ABSL_NO_THREAD_SAFETY_ANALYSIS { return !q->in_flight; },
           &p));
     }
   } while (!idle);

@@ -1,18 +1,19 @@
 // GroupCommit: many small records, one append at a time per partition.
 //
-// Records go into the partition's buffer; Flush() hands the buffer to the journal
-// as one chunk.  While that is under way further records gather, and leave as
-// the next chunk the moment it is done: the slower the disk, the larger the
-// groups, without a timer.
+// Records go into the partition's buffer; Flush() hands the buffer to the
+// journal as one chunk.  While that is under way further records gather, and
+// leave as the next chunk the moment it is done: the slower the disk, the
+// larger the groups, without a timer.
 //
-// An append that the journal refuses is the partition's last: what comes later would
-// stand on records that are not there.  Everything that waits or will wait is told
-// the refusal; the process goes on reading, and a restart goes on from the journal.
+// An append that the journal refuses is the partition's last: what comes later
+// would stand on records that are not there.  Everything that waits or will
+// wait is told the refusal; the process goes on reading, and a restart goes on
+// from the journal.
 //
-// Nothing is promised to anybody before it is durable: what waits for a record is
-// a callback beside it, and a partition's callbacks run one after the other in the
-// order in which the records were added.  Notifications to devices rely on that
-// order.
+// Nothing is promised to anybody before it is durable: what waits for a record
+// is a callback beside it, and a partition's callbacks run one after the other
+// in the order in which the records were added.  Notifications to devices rely
+// on that order.
 #ifndef ENGINE_JOURNAL_GROUP_COMMIT_H_
 #define ENGINE_JOURNAL_GROUP_COMMIT_H_
 
@@ -91,11 +92,11 @@ class GroupCommit : public std::enable_shared_from_this<GroupCommit> {
     // Of the append under way; touched only by whoever drives it (Pump()).
     std::vector<Durable> committing;
     absl::Status status;
-    bool appended = false;  // The journal was asked.
+    bool appended = false;                        // The journal was asked.
     absl::Status refused ABSL_GUARDED_BY(mutex);  // OK, or for ever.
-    // Set by the first of two: the journal's answer, and Append()'s return.  The
-    // second of them goes on with the next chunk, so that a journal that answers
-    // at once is driven by a loop and not by recursion.
+    // Set by the first of two: the journal's answer, and Append()'s return. The
+    // second of them goes on with the next chunk, so that a journal that
+    // answers at once is driven by a loop and not by recursion.
     std::atomic<bool> met{false};
   };
 

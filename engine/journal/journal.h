@@ -1,12 +1,13 @@
 // Journal: where the engine's state changes become durable.
 //
-// State is a function of the journal.  The id space is cut into partitions; each
-// has one journal of its own, a gap-free sequence of chunks numbered from 1.  A
-// chunk is one group commit: many logical records (record.h) packed together.
+// State is a function of the journal.  The id space is cut into partitions;
+// each has one journal of its own, a gap-free sequence of chunks numbered
+// from 1.  A chunk is one group commit: many logical records (record.h) packed
+// together.
 //
-// Every append names the owner's epoch and the sequence that it expects to fill.
-// So two owners cannot both write (the older is fenced), and an append whose
-// answer was lost can be repeated without being stored twice.
+// Every append names the owner's epoch and the sequence that it expects to
+// fill. So two owners cannot both write (the older is fenced), and an append
+// whose answer was lost can be repeated without being stored twice.
 #ifndef ENGINE_JOURNAL_JOURNAL_H_
 #define ENGINE_JOURNAL_JOURNAL_H_
 
@@ -44,8 +45,8 @@ class Journal {
   //   UNAVAILABLE   the store cannot be reached or written
   virtual absl::StatusOr<Ownership> Acquire(int partition) = 0;
 
-  // Stores `chunk` in slot `sequence` and calls `done` once it is durable, exactly
-  // once, from any thread, perhaps before Append() returns.
+  // Stores `chunk` in slot `sequence` and calls `done` once it is durable,
+  // exactly once, from any thread, perhaps before Append() returns.
   //   OK                  durable; also if this very chunk was stored in that
   //                       slot by an earlier append of the same epoch
   //   FAILED_PRECONDITION fenced: `epoch` is not the owner's any more
@@ -58,11 +59,10 @@ class Journal {
   // stops early, with its status, if `visit` returns an error.
   //   OUT_OF_RANGE  chunks from `from` on are not there any more (trimmed)
   //   DATA_LOSS     a chunk is damaged; the message says which
-  virtual absl::Status Read(
-      int partition, uint64_t from,
-      absl::FunctionRef<absl::Status(uint64_t sequence,
-                                     absl::string_view chunk)>
-          visit) const = 0;
+  virtual absl::Status Read(int partition, uint64_t from,
+                            absl::FunctionRef<absl::Status(
+                                uint64_t sequence, absl::string_view chunk)>
+                                visit) const = 0;
 
   // Chunks below `below` are not needed any more.
   virtual absl::Status Trim(int partition, uint64_t below) = 0;

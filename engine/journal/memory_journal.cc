@@ -75,9 +75,9 @@ class MemoryJournal : public Journal {
     if (partition >= 0 && partition < options_.partition_count) {
       return absl::OkStatus();
     }
-    return absl::OutOfRangeError(
-        absl::StrCat("there is no partition ", partition, "; there are ",
-                     options_.partition_count));
+    return absl::OutOfRangeError(absl::StrCat("there is no partition ",
+                                              partition, "; there are ",
+                                              options_.partition_count));
   }
 
   absl::Status TryAppend(int partition, uint64_t epoch, uint64_t sequence,

@@ -272,9 +272,8 @@ void AppendRecord(const Record& record, std::string* out) {
   std::visit(
       [out](const auto& r) {
         using R = std::decay_t<decltype(r)>;
-        Frame(TypeOf<R>(), out, [&r](Writer& w) {
-          Visit(w, r, static_cast<const R*>(nullptr));
-        });
+        Frame(TypeOf<R>(), out,
+              [&r](Writer& w) { Visit(w, r, static_cast<const R*>(nullptr)); });
       },
       record);
 }
@@ -319,11 +318,10 @@ absl::Status ReadRecords(absl::string_view chunk,
     const absl::string_view body = in.Bytes(in.Varint());
     Record record;
     Reader fields(body.data(), body.data() + body.size());
-    if (!in.ok() ||
-        !Decode(static_cast<uint8_t>(type[0]), fields, &record)) {
-      return absl::DataLossError(
-          absl::StrCat("no record starts at byte ", at, " of a chunk of ",
-                       chunk.size(), " bytes"));
+    if (!in.ok() || !Decode(static_cast<uint8_t>(type[0]), fields, &record)) {
+      return absl::DataLossError(absl::StrCat("no record starts at byte ", at,
+                                              " of a chunk of ", chunk.size(),
+                                              " bytes"));
     }
     visit(std::move(record));
   }

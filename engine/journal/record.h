@@ -1,10 +1,11 @@
 // Records: the logical state changes inside a chunk.
 //
-// A record is a type byte, a varint length, and fields: varints, and strings with
-// a varint length.  Executions are named by job, slice and rank (a target's place
-// in the slice's target set), ranks as differences: an outcome costs about two
-// bytes.  Nothing is ever counted in the journal: statistics follow from the last
-// state of each rank, so that reading a record twice changes nothing.
+// A record is a type byte, a varint length, and fields: varints, and strings
+// with a varint length.  Executions are named by job, slice and rank (a
+// target's place in the slice's target set), ranks as differences: an outcome
+// costs about two bytes.  Nothing is ever counted in the journal: statistics
+// follow from the last state of each rank, so that reading a record twice
+// changes nothing.
 //
 //   what happened            records, in this order
 //   a job was accepted       JobCreated
@@ -140,7 +141,7 @@ struct TwinPatchedRecord {
   enum Kind : uint8_t { kMerged, kReplaced, kReported, kEnabled, kDisabled };
   std::string device_id;
   uint8_t kind = kMerged;
-  std::string tags;     // JSON text; empty: not mentioned.
+  std::string tags;  // JSON text; empty: not mentioned.
   std::string desired;
   std::string reported;
   absl::Time time;
@@ -157,11 +158,10 @@ struct TwinErasedRecord {
                          const TwinErasedRecord&) = default;
 };
 
-using Record =
-    std::variant<JobCreatedRecord, TargetsRecord, JobStartedRecord,
-                 DispatchedRecord, ReturnedRecord, ResultRecord, FinishedRecord,
-                 JobEndedRecord, TwinWrittenRecord, TwinPatchedRecord,
-                 TwinErasedRecord>;
+using Record = std::variant<JobCreatedRecord, TargetsRecord, JobStartedRecord,
+                            DispatchedRecord, ReturnedRecord, ResultRecord,
+                            FinishedRecord, JobEndedRecord, TwinWrittenRecord,
+                            TwinPatchedRecord, TwinErasedRecord>;
 
 void AppendRecord(const Record& record, std::string* out);
 

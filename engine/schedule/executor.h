@@ -27,7 +27,8 @@ class Executor {
   virtual void Run(Callback callback) = 0;
 
   // Runs `callback` at `monotonic` (Clock::Monotonic()) or soon after; at once
-  // if that has passed.  There is no cancel: callers let a stale call do nothing.
+  // if that has passed.  There is no cancel: callers let a stale call do
+  // nothing.
   virtual void RunAt(absl::Duration monotonic, Callback callback) = 0;
 };
 

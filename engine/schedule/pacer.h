@@ -50,8 +50,8 @@ class Pacer {
   static constexpr int64_t kUnitsPerToken = 1'000'000'000;
 
   absl::Mutex mutex_;
-  int64_t tokens_ ABSL_GUARDED_BY(mutex_);          // Whole ones.
-  int64_t units_ ABSL_GUARDED_BY(mutex_) = 0;       // Below one token.
+  int64_t tokens_ ABSL_GUARDED_BY(mutex_);     // Whole ones.
+  int64_t units_ ABSL_GUARDED_BY(mutex_) = 0;  // Below one token.
   bool started_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Duration last_ ABSL_GUARDED_BY(mutex_);
 };

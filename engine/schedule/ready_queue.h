@@ -1,10 +1,10 @@
 // ReadyQueue: the slices that have work now, most urgent first.
 //
-// A slice is in the queue at most once, so the queue holds at most jobs x shards
-// items and its owner bounds it by bounding those.  The key is a virtual time:
-// lower goes first.  A job's virtual time grows with the rows that it has been
-// served, so that a job over ten million devices and a job over ten share the
-// workers.
+// A slice is in the queue at most once, so the queue holds at most jobs x
+// shards items and its owner bounds it by bounding those.  The key is a virtual
+// time: lower goes first.  A job's virtual time grows with the rows that it has
+// been served, so that a job over ten million devices and a job over ten share
+// the workers.
 #ifndef ENGINE_SCHEDULE_READY_QUEUE_H_
 #define ENGINE_SCHEDULE_READY_QUEUE_H_
 

@@ -33,9 +33,7 @@ class ThreadExecutor : public Executor {
     for (std::thread& thread : threads_) thread.join();
   }
 
-  int concurrency() const override {
-    return static_cast<int>(threads_.size());
-  }
+  int concurrency() const override { return static_cast<int>(threads_.size()); }
 
   void Run(Callback callback) override {
     absl::MutexLock lock(&mutex_);
@@ -85,8 +83,8 @@ class ThreadExecutor : public Executor {
       if (due_.empty()) {
         changed_.Wait(&mutex_);
       } else {
-        changed_.WaitWithTimeout(
-            &mutex_, due_.front().time - Clock::Real().Monotonic());
+        changed_.WaitWithTimeout(&mutex_,
+                                 due_.front().time - Clock::Real().Monotonic());
       }
     }
   }

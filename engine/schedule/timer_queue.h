@@ -1,8 +1,8 @@
 // TimerQueue: what is due when, for one time scale.
 //
 // Two of these exist: one on the wall clock for start times and history, one on
-// the monotonic clock for timeouts and limits.  There is no cancel: who is woken
-// looks whether there is still something to do.
+// the monotonic clock for timeouts and limits.  There is no cancel: who is
+// woken looks whether there is still something to do.
 #ifndef ENGINE_SCHEDULE_TIMER_QUEUE_H_
 #define ENGINE_SCHEDULE_TIMER_QUEUE_H_
 
@@ -22,8 +22,8 @@ namespace muster {
 template <typename TimePoint, typename Event>
 class TimerQueue {
  public:
-  // Returns true if no other timer is due before this one: the owner may have to
-  // wake up earlier than planned.
+  // Returns true if no other timer is due before this one: the owner may have
+  // to wake up earlier than planned.
   bool Add(TimePoint due, const Event& event) {
     absl::MutexLock lock(&mutex_);
     const bool first = heap_.empty() || due < heap_.front().due;
@@ -32,8 +32,8 @@ class TimerQueue {
     return first;
   }
 
-  // Takes out the earliest event that is due at `now`, in order of due times and,
-  // among equals, of Add().  nullopt if none is.
+  // Takes out the earliest event that is due at `now`, in order of due times
+  // and, among equals, of Add().  nullopt if none is.
   std::optional<Event> PopDue(TimePoint now) {
     absl::MutexLock lock(&mutex_);
     if (heap_.empty() || heap_.front().due > now) return std::nullopt;
