@@ -1,10 +1,10 @@
 // How fast does a job fan out, and what does an execution cost?
 //
 // One direct method goes to every device of a fleet and is answered at once:
-// loopback devices without latency, the journal in memory, two workers.  What is
-// timed is a whole job: create, select, mark, journal, send, take the answer in,
-// count, end.  Answers are checked: the statistics, and the transport's own count
-// of calls.
+// loopback devices without latency, the journal in memory, two workers.  What
+// is timed is a whole job: create, select, mark, journal, send, take the answer
+// in, count, end.  Answers are checked: the statistics, and the transport's own
+// count of calls.
 //
 // The limit beside it (BM_SendAlone) is the same transport called with the same
 // ranges and no engine at all.
@@ -70,8 +70,8 @@ void LoadFleet(Engine& engine, int64_t devices, const char* state) {
   MUSTER_CHECK(loaded.ok() && loaded->loaded == devices);
 }
 
-// An engine with `devices` connected twins, kept from one benchmark to the next of
-// the same size: loading ten million takes longer than calling them.
+// An engine with `devices` connected twins, kept from one benchmark to the next
+// of the same size: loading ten million takes longer than calling them.
 class Fleet {
  public:
   static Fleet& Of(int64_t devices) {
@@ -87,8 +87,8 @@ class Fleet {
     executor_ = MakeThreadExecutor(kThreads);
     loopback_ = *LoopbackTransport::Create({}, &Clock::Real(), executor_.get());
     transport_ = std::make_unique<CountingTransport>(loopback_.get());
-    engine_ = *Engine::Create({.transport = transport_.get(),
-                               .executor = executor_.get()});
+    engine_ = *Engine::Create(
+        {.transport = transport_.get(), .executor = executor_.get()});
     LoadFleet(*engine_, devices, "Connected");
   }
 
@@ -138,15 +138,13 @@ void BM_Fanout(benchmark::State& state) {
   const double executions = static_cast<double>(devices * jobs);
   state.SetItemsProcessed(devices * jobs);
   state.counters["ns/execution"] =
-      absl::ToDoubleNanoseconds(Clock::Real().Monotonic() - start) /
-      executions;
+      absl::ToDoubleNanoseconds(Clock::Real().Monotonic() - start) / executions;
   state.counters["journal_B/execution"] =
       (fleet.engine().Stats().journal_bytes - journal) / executions;
   state.counters["allocations/execution"] =
       (AllocationCount() - allocated) / executions;
   state.counters["history_B/execution"] =
-      *fleet.engine().JobMemoryUsage(
-          absl::StrCat("job-", fleet.last_job())) /
+      *fleet.engine().JobMemoryUsage(absl::StrCat("job-", fleet.last_job())) /
       static_cast<double>(devices);
 }
 BENCHMARK(BM_Fanout)
@@ -159,8 +157,8 @@ BENCHMARK(BM_Fanout)
     ->UseRealTime()
     ->MeasureProcessCPUTime();
 
-// What does an execution cost that waits?  Every device is offline, so the whole
-// job stays pending.  Counted at the allocator, and by the engine itself.
+// What does an execution cost that waits?  Every device is offline, so the
+// whole job stays pending.  Counted at the allocator, and by the engine itself.
 void BM_PendingTargets(benchmark::State& state) {
   const int64_t devices = state.range(0);
   auto engine = *Engine::Create({.threads = kThreads});
