@@ -109,7 +109,6 @@ class SliceWork : public Work {
   const uint64_t cut;
 
   Slice slice ABSL_GUARDED_BY(shard->mutex);
-  bool closed ABSL_GUARDED_BY(shard->mutex) = false;  // Sends no more.
   bool recheck_armed ABSL_GUARDED_BY(shard->mutex) = false;
 
   // Whether the rank is marked running but has not been offered to the
@@ -121,6 +120,7 @@ class SliceWork : public Work {
 
   // Of the worker that runs it.
   std::unique_ptr<Range> range;  // Marked running, not yet sent.
+  bool closed = false;           // The limit has passed: sends no more.
   bool response_timer_armed = false;
   bool connect_timeout_done = false;
   // Executions to offer at a time: what the transport took last, and growing.
@@ -154,10 +154,10 @@ struct JobWatcher {
 // What is decided about a job, which is ahead of what is shown (JobStatus) by
 // the time that the journal takes:
 //
-//   open --> starting --> running --> ending --> ended
-//    | ^________                                   ^
-//    v   refused |                                 |
-//   cancelling --+---------------------------------+
+//   open ------> starting ---> running ---> ending ---> ended
+//    |  ^                                                 ^
+//    v  | refused                                         |
+//   cancelling -------------------------------------------+
 //
 // and from open and starting also straight to ending, when the job fails. Every
 // step is taken under Job::mutex by whoever finds the phase that it starts

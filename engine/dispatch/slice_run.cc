@@ -467,22 +467,17 @@ void Dispatcher::JournalRun(SliceWork& work, Scratch& scratch) {
 
 void Dispatcher::SendRange(SliceWork& work, bool at_once) {
   Range& range = *work.range;
-  Slice& slice = work.slice;
   const int64_t offered = static_cast<int64_t>(range.ranks.size());
-  bool closed;
-  {
-    absl::MutexLock lock(&work.shard->mutex);
-    closed = work.closed;
-    if (!closed && !at_once) {
-      // The journal took its time: the device's time begins now.
-      const uint16_t stamp = slice.AddStamp(Now());
-      for (Slice::Rank rank : range.ranks) slice.RestampStart(rank, stamp);
-    }
-  }
-  if (closed) {  // Its executions have failed meanwhile; nobody is called.
+  if (work.closed) {  // Its executions have failed; nobody is called.
     pacer_.Return(offered);
     GiveBackRange(std::move(work.range));
     return;
+  }
+  if (!at_once) {
+    // The journal took its time: the device's time begins now.
+    absl::MutexLock lock(&work.shard->mutex);
+    const uint16_t stamp = work.slice.AddStamp(Now());
+    for (Slice::Rank rank : range.ranks) work.slice.RestampStart(rank, stamp);
   }
   range.device_ids.clear();
   uint32_t begin = 0;
@@ -507,8 +502,8 @@ void Dispatcher::SendRange(SliceWork& work, bool at_once) {
       absl::MutexLock lock(&work.shard->mutex);
       StatisticsDelta delta;
       for (Slice::Rank rank : unsent) {
-        slice.Return(rank, /*sent=*/false, &delta);
-        --work.shard_state->in_flight[slice.targets().RowAt(rank)];
+        work.slice.Return(rank, /*sent=*/false, &delta);
+        --work.shard_state->in_flight[work.slice.targets().RowAt(rank)];
       }
       commit_.Add(
           work.shard->partition(),
