@@ -33,6 +33,15 @@ void AppendVarint(uint64_t v, std::string* out) {
   out->push_back(static_cast<char>(v));
 }
 
+char* PutVarint(uint64_t v, char* to) {
+  while (v >= 0x80) {
+    *to++ = static_cast<char>(v | 0x80);
+    v >>= 7;
+  }
+  *to++ = static_cast<char>(v);
+  return to;
+}
+
 uint64_t ReadVarint(const char** p) {
   uint64_t v = 0;
   for (int shift = 0;; shift += 7) {
@@ -129,6 +138,11 @@ JsonKind JsonView::kind() const {
 bool JsonView::bool_value() const {
   MUSTER_DCHECK(is_bool());
   return *p_ == kTagTrue;
+}
+
+JsonView JsonView::Null() {
+  static constexpr char kEncoded = kTagNull;
+  return JsonView(&kEncoded);
 }
 
 bool JsonView::is_integer() const {
@@ -288,6 +302,23 @@ void JsonBuilder::End() {
   const uint32_t size =
       static_cast<uint32_t>(out_->size() - at - sizeof(uint32_t));
   std::memcpy(&(*out_)[at], &size, sizeof(size));
+}
+
+char* EncodeJsonInteger(int64_t value, char* to) {
+  *to++ = kTagInteger;
+  return PutVarint(ZigZag(value), to);
+}
+
+char* EncodeJsonDouble(double value, char* to) {
+  MUSTER_DCHECK(std::isfinite(value));
+  *to++ = kTagDouble;
+  std::memcpy(to, &value, sizeof(value));
+  return to + sizeof(value);
+}
+
+char* EncodeJsonStringHead(size_t size, char* to) {
+  *to++ = kTagString;
+  return PutVarint(size, to);
 }
 
 // -------------------------------------------------------------- JsonParser

@@ -65,6 +65,9 @@ class JsonView {
   // REQUIRES: `encoded` points to a value written by JsonBuilder.
   static JsonView FromEncoded(const char* encoded) { return JsonView(encoded); }
 
+  // `null`; valid for ever.
+  static JsonView Null();
+
   JsonKind kind() const;
   bool is_undefined() const { return p_ == nullptr; }
   bool is_null() const { return kind() == JsonKind::kNull; }
@@ -202,6 +205,15 @@ class JsonBuilder {
   std::string* out_;
   std::vector<size_t> open_;  // Offsets of the sizes still to be filled in.
 };
+
+// Single values in a buffer of the caller's, for views of what is stored in
+// another form.  Each returns the byte behind what it wrote.
+inline constexpr size_t kJsonNumberSizeMax = 11;  // Encoded.
+char* EncodeJsonInteger(int64_t value, char* to);
+// REQUIRES: finite.
+char* EncodeJsonDouble(double value, char* to);
+// What stands before a string's bytes.  At most 11 bytes; 2 for less than 128.
+char* EncodeJsonStringHead(size_t size, char* to);
 
 // Turns JSON text (RFC 8259, UTF-8) into Json.  Reusable: keeps its buffers, so
 // that a parser per thread parses many texts without allocating for each.  Not
