@@ -1,21 +1,18 @@
-// The index against a model: a map of trees, each node with its own stamp,
-// slow and obviously right.  Random operations go to both; every twin has to
-// read the same in both, `$metadata` included.
-#include <algorithm>
+// The index against a model (twin_model.h).  Random operations go to both;
+// every twin has to read the same in both, `$metadata` included.
+#include "tests/twin_model.h"
+
 #include <cstdint>
 #include <cstdlib>
 #include <map>
 #include <memory>
-#include <optional>
 #include <random>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "engine/model/error.h"
-#include "engine/model/instant.h"
 #include "engine/query/document.h"
 #include "engine/twin/etag.h"
 #include "engine/twin/twin_index.h"
@@ -24,93 +21,6 @@
 
 namespace muster {
 namespace {
-
-// A value of a patch or of a twin.
-struct Tree {
-  enum Kind { kNull, kLeaf, kObject } kind = kObject;
-  std::string leaf;  // JSON text of a primitive or an array.
-  std::map<std::string, Tree> members;
-  int second = 0;  // Of the last touch.
-  int64_t version = 0;
-};
-
-std::string Object(const std::map<std::string, std::string>& members) {
-  std::string text = "{";
-  for (const auto& [key, value] : members) {
-    absl::StrAppend(&text, text.size() == 1 ? "" : ",", "\"", key, "\":",
-                    value);
-  }
-  return text + "}";
-}
-
-std::string Text(const Tree& tree, int64_t section_version = 0,
-                 const std::string& metadata = "") {
-  if (tree.kind == Tree::kNull) return "null";
-  if (tree.kind == Tree::kLeaf) return tree.leaf;
-  std::map<std::string, std::string> members;
-  for (const auto& [key, value] : tree.members) members[key] = Text(value);
-  if (section_version > 0) {
-    members["$version"] = absl::StrCat(section_version);
-  }
-  if (!metadata.empty()) members["$metadata"] = metadata;
-  return Object(members);
-}
-
-std::string Metadata(const Tree& tree) {
-  std::map<std::string, std::string> members;
-  members["$lastUpdated"] =
-      absl::StrCat("\"", FormatInstant(At(tree.second)), "\"");
-  if (tree.version > 0) {
-    members["$lastUpdatedVersion"] = absl::StrCat(tree.version);
-  }
-  if (tree.kind == Tree::kObject) {
-    for (const auto& [key, value] : tree.members) {
-      members[key] = Metadata(value);
-    }
-  }
-  return Object(members);
-}
-
-// `patch` as it stands in a twin: without nulls, all of it touched now.
-Tree Fresh(const Tree& patch, int second, int64_t version) {
-  Tree tree{.kind = patch.kind, .leaf = patch.leaf, .members = {},
-            .second = second, .version = version};
-  for (const auto& [key, value] : patch.members) {
-    if (value.kind == Tree::kNull) continue;
-    tree.members[key] = Fresh(value, second, version);
-  }
-  return tree;
-}
-
-void Merge(Tree* tree, const Tree& patch, int second, int64_t version) {
-  tree->second = second;
-  tree->version = version;
-  for (const auto& [key, value] : patch.members) {
-    const auto old = tree->members.find(key);
-    if (value.kind == Tree::kNull) {
-      tree->members.erase(key);
-    } else if (value.kind == Tree::kObject && old != tree->members.end() &&
-               old->second.kind == Tree::kObject) {
-      Merge(&old->second, value, second, version);
-    } else {
-      tree->members[key] = Fresh(value, second, version);
-    }
-  }
-}
-
-struct ModelTwin {
-  uint64_t etag = 1;
-  int64_t version = 1;
-  int64_t desired_version = 1;
-  int64_t reported_version = 1;
-  Tree tags;
-  Tree desired;
-  Tree reported;
-  bool connected = false;
-  bool enabled = true;
-  std::string activity = "0001-01-01T00:00:00Z";
-  std::string updated = "0001-01-01T00:00:00Z";
-};
 
 class Model {
  public:
@@ -137,19 +47,13 @@ class Model {
         const auto location = index->SetConnected(id, connected, Now());
         ASSERT_EQ(location.has_value(),
                   twin != nullptr && twin->connected != connected);
-        if (location.has_value()) {
-          twin->connected = connected;
-          twin->activity = FormatInstant(Now());
-        }
+        if (location.has_value()) twin->SetConnected(connected, second_);
         break;
       }
       case 4: {
         const bool enabled = random_() % 2 == 0;
         ASSERT_EQ(index->SetEnabled(id, enabled, Now()).ok(), twin != nullptr);
-        if (twin != nullptr && twin->enabled != enabled) {
-          twin->enabled = enabled;
-          twin->updated = FormatInstant(Now());
-        }
+        if (twin != nullptr) twin->SetEnabled(enabled, second_);
         break;
       }
       case 5:
@@ -169,7 +73,7 @@ class Model {
     std::vector<std::string> rows;
     for (const auto& [id, twin] : twins_) {
       const TwinSnapshot snapshot = Must(index.Get(id));
-      ASSERT_EQ(JsonText(snapshot.document.view()), Document(id, twin));
+      ASSERT_EQ(JsonText(snapshot.document.view()), twin.Document(id));
       const JsonDocument document(snapshot.document);
       nested += nested_.Matches(document);
       rows.push_back(statement_.ProjectRow(document));
@@ -180,8 +84,7 @@ class Model {
     std::string continuation;
     do {
       const int page_size = 1 + static_cast<int>(random_() % 5);
-      TwinPage page =
-          Must(index.Query(statement_, page_size, continuation));
+      TwinPage page = Must(index.Query(statement_, page_size, continuation));
       got.insert(got.end(), page.rows.begin(), page.rows.end());
       continuation = page.continuation;
     } while (!continuation.empty());
@@ -223,43 +126,22 @@ class Model {
 
   void Upsert(TwinIndex* index, const std::string& id) {
     const bool is_new = !twins_.contains(id);
-    ModelTwin& twin = twins_[id];
-    std::map<std::string, std::string> document;
-    document["deviceId"] = absl::StrCat("\"", id, "\"");
-    std::map<std::string, std::string> properties;
+    std::map<std::string, std::string> members;
+    members["deviceId"] = absl::StrCat("\"", id, "\"");
     // Of an old twin, what the document leaves out goes on counting.
-    const int next = is_new ? 0 : 1;
-    twin.etag += next;
-    twin.version += next;
-    twin.desired_version += next;
-    twin.reported_version += next;
-    twin.enabled = true;
-    twin.activity = twin.updated = "0001-01-01T00:00:00Z";
-    twin.tags = twin.desired = twin.reported = Tree();
     if (random_() % 2 == 0) {
-      twin.etag = 1 + random_() % 1000;
-      document["etag"] = absl::StrCat("\"", EtagText(twin.etag), "\"");
+      members["etag"] =
+          absl::StrCat("\"", EtagText(1 + random_() % 1000), "\"");
     }
-    if (random_() % 2 == 0) {
-      const Tree tags = RandomTree(3);
-      document["tags"] = Text(tags);
-      twin.tags = Fresh(tags, 0, 0);
-    }
+    if (random_() % 2 == 0) members["tags"] = Text(RandomTree(3));
     const Tree desired = RandomTree(3);
-    int64_t given = 0;
-    if (random_() % 2 == 0) {
-      given = twin.desired_version = 1 + random_() % 100;
-    }
-    properties["desired"] = Text(desired, given);
-    twin.desired = Fresh(desired, second_, twin.desired_version);
-    if (twin.desired.members.empty() && twin.desired_version == 1) {
-      twin.desired.version = 0;
-    }
-    const Tree reported = RandomTree(3);
-    properties["reported"] = Text(reported);
-    twin.reported = Fresh(reported, second_, 0);
-    document["properties"] = Object(properties);
-    Expect(index->Upsert(Parsed(Object(document)).view(), Now()), twin);
+    const int64_t given = random_() % 2 == 0 ? 1 + random_() % 100 : 0;
+    members["properties"] = ObjectText(
+        {{"desired", Text(desired, given)}, {"reported", Text(RandomTree(3))}});
+    const Json document = Parsed(ObjectText(members));
+    ModelTwin& twin = twins_[id];
+    twin.Put(document.view(), is_new, second_);
+    Expect(index->Upsert(document.view(), Now()), twin);
   }
 
   void Patch(TwinIndex* index, const std::string& id, ModelTwin* twin) {
@@ -275,8 +157,8 @@ class Model {
       if (random_() % 3 == 0 && !clears) {
         guard = twin == nullptr ? 1 : twin->desired_version + random_() % 2;
       }
-      document["properties"] = Object(
-          {{"desired", clears ? "null" : Text(desired, guard)}});
+      document["properties"] =
+          ObjectText({{"desired", clears ? "null" : Text(desired, guard)}});
     }
     std::string if_match;
     if (random_() % 4 == 0) {
@@ -284,7 +166,7 @@ class Model {
           "\"", EtagText(twin == nullptr ? 1 : twin->etag + random_() % 2),
           "\"");
     }
-    const TwinPatch patch = ServicePatch(Object(document));
+    const TwinPatch patch = ServicePatch(ObjectText(document));
     const auto write = replace ? index->Replace(id, patch, if_match, Now())
                                : index->Patch(id, patch, if_match, Now());
     if (twin == nullptr) {
@@ -297,19 +179,10 @@ class Model {
       ASSERT_EQ(ErrorCodeOf(write.status()), ErrorCode::kPreconditionFailed);
       return;
     }
-    if (parts != 0) {
-      ++twin->etag;
-      ++twin->version;
-    }
-    const auto change = [&](Tree* tree, const Tree& part, int64_t version) {
-      if (clears || replace) {
-        *tree = Fresh(clears ? Tree() : part, second_, version);
-      } else {
-        Merge(tree, part, second_, version);
-      }
-    };
-    if (parts & 1) change(&twin->tags, tags, 0);
-    if (parts & 2) change(&twin->desired, desired, ++twin->desired_version);
+    const Tree cleared{.kind = Tree::kNull, .leaf = "", .members = {}};
+    twin->Change(parts & 1 ? clears ? &cleared : &tags : nullptr,
+                 parts & 2 ? clears ? &cleared : &desired : nullptr, replace,
+                 second_);
     Expect(write, *twin);
   }
 
@@ -321,44 +194,14 @@ class Model {
       ASSERT_EQ(ErrorCodeOf(write.status()), ErrorCode::kDeviceNotFound);
       return;
     }
-    Merge(&twin->reported, reported, second_, 0);
-    ++twin->reported_version;
-    twin->activity = FormatInstant(Now());
+    twin->Report(reported, second_);
     Expect(write, *twin);
   }
 
   static void Expect(const absl::StatusOr<TwinWrite>& write,
                      const ModelTwin& twin) {
     ASSERT_TRUE(write.ok()) << write.status();
-    ASSERT_EQ(*write, (TwinWrite{.etag = twin.etag,
-                                 .version = twin.version,
-                                 .desired_version = twin.desired_version,
-                                 .reported_version = twin.reported_version,
-                                 .connected = twin.connected,
-                                 .enabled = twin.enabled}));
-  }
-
-  static std::string Document(const std::string& id, const ModelTwin& twin) {
-    const auto quoted = [](absl::string_view text) {
-      return absl::StrCat("\"", text, "\"");
-    };
-    return Object({
-        {"cloudToDeviceMessageCount", "0"},
-        {"connectionState",
-         quoted(twin.connected ? "Connected" : "Disconnected")},
-        {"deviceId", quoted(id)},
-        {"etag", quoted(EtagText(twin.etag))},
-        {"lastActivityTime", quoted(twin.activity)},
-        {"properties",
-         Object({{"desired", Text(twin.desired, twin.desired_version,
-                                  Metadata(twin.desired))},
-                 {"reported", Text(twin.reported, twin.reported_version,
-                                   Metadata(twin.reported))}})},
-        {"status", quoted(twin.enabled ? "enabled" : "disabled")},
-        {"statusUpdateTime", quoted(twin.updated)},
-        {"tags", Text(twin.tags)},
-        {"version", absl::StrCat(twin.version)},
-    });
+    ASSERT_EQ(*write, twin.State());
   }
 
   std::mt19937 random_;
@@ -381,7 +224,8 @@ TEST(TwinModelTest, RandomOperations) {
   SCOPED_TRACE(absl::StrCat("MUSTER_SEED=", seed));
   for (uint32_t round = 0; round < 20; ++round) {
     Model model(seed + round);
-    auto index = MakeIndex({.partition_count = 1 + static_cast<int>(round % 3)});
+    auto index =
+        MakeIndex({.partition_count = 1 + static_cast<int>(round % 3)});
     for (int step = 0; step < 400; ++step) {
       model.Step(index.get());
       if (step % 10 == 0) model.Check(*index);
