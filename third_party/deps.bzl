@@ -28,3 +28,8 @@ def muster_deps():
         flags = {":benchmark": ["-lpthread"], ":benchmark_main": ["-lbenchmark_main"]},
         libs = {":benchmark": ["benchmark"], ":benchmark_main": ["benchmark"]},
     )
+    _maybe(
+        pkg_config_repository,
+        name = "com_google_highway",
+        libs = {":hwy": ["libhwy"]},
+    )
