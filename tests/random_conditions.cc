@@ -115,7 +115,7 @@ Condition ConditionGenerator::Draw() {
   static constexpr int kDepths[] = {1, 2, 0, 3, 1, 2, 5};
   int depth = choices_.Pick(kDepths);
   for (;; depth = 0) {
-    const std::string text = Boolean(depth);
+    const std::string text = OneIn(16) ? NamedDevices() : Boolean(depth);
     if (Utf8Length(text) > kQueryLengthMax) continue;
     absl::StatusOr<Condition> condition = Condition::ParseJobCondition(text);
     if (!condition.ok()) {
@@ -159,6 +159,38 @@ std::string ConditionGenerator::Chain(int depth) {
     absl::StrAppend(&text, OneIn(2) ? Parenthesized(operand) : operand);
   }
   return text;
+}
+
+// Conditions that no other devices than those they name can satisfy; and some
+// that only look so.
+std::string ConditionGenerator::NamedDevices() {
+  const auto id = [this] {
+    const JsonView value = choices_.Pick(documents_).Get(Root::kDeviceId);
+    return OneIn(12) ? RandomConstant() : StringLiteral(value.string_value());
+  };
+  std::string list;
+  for (uint32_t i = 1 + Below(OneIn(8) ? 200 : 9); i > 0; --i) {
+    absl::StrAppend(&list, list.empty() ? "deviceId IN [" : ", ", id());
+  }
+  list += "]";
+  switch (Below(8)) {
+    case 0:
+      return list;
+    case 1:
+      return absl::StrCat("deviceId = ", id());
+    case 2:
+      return absl::StrCat(id(), " = DeviceId AND ", Predicate(0));
+    case 3:
+      return absl::StrCat(list, " AND NOT ", Predicate(0));
+    case 4:
+      return absl::StrCat("(", Boolean(1), ") AND ", list);
+    case 5:
+      return absl::StrCat("deviceId = ", id(), " OR ", list, " OR id = ", id());
+    case 6:
+      return absl::StrCat("NOT ", list);
+    default:
+      return absl::StrCat(list, " OR ", Predicate(0));
+  }
 }
 
 std::string ConditionGenerator::Predicate(int depth) {

@@ -58,6 +58,7 @@ class ConditionGenerator {
   // operand.
   std::string Boolean(int depth);
   std::string Chain(int depth);
+  std::string NamedDevices();
   std::string Predicate(int depth);
   std::string ComparePath();
   std::string InList();
