@@ -17,7 +17,7 @@
 #include "engine/twin/compact_id.h"
 #include "engine/twin/device_hash.h"
 #include "engine/twin/etag.h"
-#include "engine/twin/packed_twin.h"
+#include "engine/twin/twin_document.h"
 #include "gtest/gtest.h"
 #include "tests/twin_testing.h"
 
@@ -175,11 +175,15 @@ TEST(TwinDocumentTest, CustomaryOrderOfAnyDocument) {
 TEST(TwinDocumentTest, RootsAgreeWithTheWhole) {
   for (const absl::string_view twin :
        {kFullTwin, absl::string_view(R"({"deviceId":"x"})")}) {
-    PreparedTwin prepared = Must(PrepareTwin(Parsed(twin).view()));
+    auto index = MakeIndex({.partition_count = 1});
+    PutId(*index, "some-other");
+    Put(*index, twin);
+    Shard& shard = index->shard(0);
+    absl::ReleasableMutexLock lock(&shard.mutex);
     TwinDocument document;
-    document.Reset("some-other", &prepared.twin);
+    document.Reset(&shard, 0);
     document.Get(Root::kDeviceId);
-    document.Reset(prepared.device_id.view(), &prepared.twin);
+    document.Reset(&shard, 1);
     const JsonDocument whole(document.Full());
     for (size_t i = 1; i < kRootCount; ++i) {
       const Root root = static_cast<Root>(i);
@@ -201,10 +205,13 @@ TEST(TwinDocumentTest, RootsAgreeWithTheWhole) {
                     .Find("$metadata")
                     .is_undefined());
     // What the index says of a twin makes the same twin.
-    PreparedTwin again = Must(PrepareTwin(document.Full(false).view()));
-    TwinDocument second;
-    second.Reset(again.device_id.view(), &again.twin);
-    EXPECT_EQ(second.Full(false), document.Full(false));
+    const Json said = document.Full(false);
+    lock.Release();
+    auto other = MakeIndex({.partition_count = 1});
+    Must(other->Upsert(said.view(), At(0)));
+    absl::MutexLock other_lock(&other->shard(0).mutex);
+    document.Reset(&other->shard(0), 0);
+    EXPECT_EQ(document.Full(false), said);
   }
 }
 

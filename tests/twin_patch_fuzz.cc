@@ -27,7 +27,8 @@
 #include "engine/model/json.h"
 #include "engine/model/limits.h"
 #include "engine/model/twin_patch.h"
-#include "engine/twin/packed_twin.h"
+#include "engine/twin/parsed_twin.h"
+#include "engine/twin/twin_document.h"
 #include "engine/twin/twin_index.h"
 
 namespace muster {
@@ -229,7 +230,7 @@ void Fuzz(absl::string_view input) {
     (void)ParseTwinPatch(first.view(), origin);
     (void)ParseTwinPatch(second.view(), origin);
   }
-  (void)PrepareTwin(first.view());
+  (void)ParseTwin(first.view());
   if (first.is_undefined() || second.is_undefined()) return;
   absl::StatusOr<TwinPatch> section =
       ParseTwinPatch(first.view(), PatchOrigin::kDevice);

@@ -11,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "engine/model/error.h"
 #include "engine/query/page_token.h"
+#include "engine/twin/twin_document.h"
 #include "engine/twin/twin_index.h"
 #include "gtest/gtest.h"
 #include "tests/twin_testing.h"

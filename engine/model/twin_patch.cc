@@ -514,6 +514,17 @@ absl::StatusOr<TwinPatch> ParseTwinPatch(JsonView document,
   return patch;
 }
 
+size_t TwinKeySize(absl::string_view key) { return TextSize(key); }
+
+size_t TwinValueSize(JsonView value) {
+  return ValueSize(value, /*in_array=*/false);
+}
+
+absl::Status SectionTooLarge(absl::string_view name, size_t size,
+                             size_t size_max) {
+  return TooLarge(Place{.name = name}, size, size_max);
+}
+
 size_t SectionSize(JsonView section) {
   size_t size = 0;
   for (const JsonView::Member& member : section.members()) {

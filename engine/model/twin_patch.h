@@ -55,6 +55,13 @@ absl::StatusOr<TwinPatch> ParseTwinPatch(JsonView document, PatchOrigin origin);
 
 // Bytes of a section as contract 6.3 counts them; `$` members excluded.
 size_t SectionSize(JsonView section);
+// What a member's name and its value add to that.
+size_t TwinKeySize(absl::string_view key);
+size_t TwinValueSize(JsonView value);
+
+// MessageTooLarge: the section `name` would have `size` bytes.
+absl::Status SectionTooLarge(absl::string_view name, size_t size,
+                             size_t size_max);
 
 // `section` (an object) after the merge patch `patch` (an object or null),
 // contract 6.4: a new object without `$` members.  O(size of both).

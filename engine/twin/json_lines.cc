@@ -108,14 +108,17 @@ void JsonLinesLoader::Add(absl::string_view lines, int64_t first_line_number) {
       Refuse(number, WithColumn(document.status()));
       continue;
     }
-    absl::StatusOr<PreparedTwin> twin = PrepareTwin(document->view());
+    absl::StatusOr<ParsedTwin> twin = ParseTwin(document->view());
     if (!twin.ok()) {
       Refuse(number, twin.status());
       continue;
     }
-    const uint64_t hash = DeviceHash(twin->device_id.view());
+    const uint64_t hash = DeviceHash(twin->device_id);
     prepared[PartitionOfHash(hash, index_.partition_count())].push_back(
-        {.hash = hash, .line = number, .twin = *std::move(twin)});
+        {.hash = hash,
+         .line = number,
+         .device_id = std::string(twin->device_id),
+         .document = *std::move(document)});
   }
   absl::MutexLock lock(&mutex_);
   MUSTER_CHECK(!committed_);
@@ -138,13 +141,13 @@ void JsonLinesLoader::RefuseRepeated(std::vector<Pending>* pending) {
   std::vector<size_t> repeated;
   for (size_t i = 0; i < pending->size(); ++i) {
     const Pending& p = (*pending)[i];
-    const absl::string_view id = p.twin.device_id.view();
+    const absl::string_view id = p.device_id;
     const auto [first, is_new] = lines.emplace(id, p.line);
     if (is_new) continue;
-    Refuse(p.line, MakeError(ErrorCode::kArgumentInvalid,
-                             absl::StrCat("deviceId: \"", id,
-                                          "\" stands on line ", first->second,
-                                          " already")));
+    Refuse(p.line,
+           MakeError(ErrorCode::kArgumentInvalid,
+                     absl::StrCat("deviceId: \"", id, "\" stands on line ",
+                                  first->second, " already")));
     repeated.push_back(i);
   }
   lines.clear();
@@ -195,7 +198,7 @@ absl::StatusOr<JsonLinesLoader::Loaded> JsonLinesLoader::Commit(
     expected += static_cast<int64_t>(pending[i].size());
     if (partition.ids.empty()) continue;
     for (const Pending& p : pending[i]) {
-      expected -= partition.Find(p.hash, p.twin.device_id.view()) != nullptr;
+      expected -= partition.Find(p.hash, p.device_id) != nullptr;
     }
   }
   absl::Status status = index_.Reserve(expected);
@@ -213,7 +216,8 @@ absl::StatusOr<JsonLinesLoader::Loaded> JsonLinesLoader::Commit(
       }
       const size_t before = partition.ids.size();
       for (size_t j = first; j < last; ++j) {
-        index_.Put(partition, twins[j].hash, std::move(twins[j].twin), now);
+        index_.Put(partition, twins[j].hash,
+                   *ParseTwin(twins[j].document.view()), now);
       }
       added += static_cast<int64_t>(partition.ids.size() - before);
       loaded.twin_count += static_cast<int64_t>(last - first);

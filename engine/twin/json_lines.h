@@ -7,10 +7,10 @@
 //   }
 //   auto loaded = loader.Commit(clock.Now());
 //
-// Add() parses and checks; Commit() puts in what Add() prepared, and cannot fail
-// half way.  So a broken line 500,000 leaves the index as it was.  Between the
-// two the twins take the memory that they will take in the index, and 100 bytes
-// each.
+// Add() parses and checks; Commit() puts in what Add() prepared, and cannot
+// fail half way.  So a broken line 500,000 leaves the index as it was.  Between
+// the two the twins take the memory that they will take in the index, and 100
+// bytes each.
 //
 // Lines end with LF or CR LF; the last may have no end.  Empty lines count but
 // mean nothing, and a byte order mark may stand before line 1.
@@ -30,7 +30,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "engine/twin/packed_twin.h"
+#include "engine/twin/parsed_twin.h"
 #include "engine/twin/twin_index.h"
 
 namespace muster {
@@ -95,7 +95,8 @@ class JsonLinesLoader {
   struct Pending {
     uint64_t hash;  // DeviceHash().
     int64_t line;
-    PreparedTwin twin;
+    std::string device_id;
+    Json document;
   };
 
   // Remembers a bad line.

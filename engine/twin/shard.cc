@@ -1,72 +1,72 @@
 #include "engine/twin/shard.h"
 
 #include <algorithm>
+#include <iterator>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "engine/model/error.h"
 #include "engine/model/instant.h"
-#include "engine/model/limits.h"
-#include "engine/twin/stamps.h"
+#include "engine/query/document.h"
+#include "engine/twin/activity_time.h"
+#include "engine/twin/etag.h"
+#include "engine/twin/twin_document.h"
 
 namespace muster {
 namespace {
 
-// What malloc adds to a block.
-constexpr size_t kBlockOverhead = 16;
+constexpr absl::string_view kSectionNames[] = {"tags", "properties.desired",
+                                               "properties.reported"};
+constexpr size_t kSizesMax[] = {kTwinTagsSizeMax, kTwinPropertiesSizeMax,
+                                kTwinPropertiesSizeMax};
 
-size_t HeapBytes(const PackedTwin& twin, const CompactId& id) {
-  return twin.MemoryUsage() + kBlockOverhead +
-         (id.MemoryUsage() > 0 ? id.MemoryUsage() + kBlockOverhead : 0);
-}
+// Members of every twin's document, given or not (contract 6.1).
+constexpr absl::string_view kStatusUpdateTime = "statusUpdateTime";
+constexpr absl::string_view kMessageCount = "cloudToDeviceMessageCount";
 
 absl::Status WrongVersion(absl::string_view section, int64_t wanted,
                           int64_t current) {
-  return MakeError(
-      ErrorCode::kPreconditionFailed,
-      absl::StrCat(section, ".$version: the update is for ", wanted,
-                   ", the twin has ", current));
+  return MakeError(ErrorCode::kPreconditionFailed,
+                   absl::StrCat(section, ".$version: the update is for ",
+                                wanted, ", the twin has ", current));
 }
 
-// A section before and after an update of it.
-struct Update {
-  std::string bytes;
-  Stamp base;
-  std::string stamps;  // The overlay.
-};
-
-// But for `$version`, which every stored property section has.
-bool HasNoMembers(JsonView section) {
-  const auto members = section.members();
-  auto second = members.begin();
-  return ++second == members.end();
+JsonView StringView(absl::string_view text, std::string* bytes) {
+  bytes->clear();
+  JsonBuilder(bytes).String(text);
+  return JsonView::FromEncoded(bytes->data());
 }
 
-// Merges or replaces a property section that holds `$version`.
-absl::StatusOr<Update> UpdateSection(absl::string_view name, JsonView section,
-                                     JsonView patch, bool replace, Stamp base,
-                                     absl::string_view stamps, Stamp stamp,
-                                     int64_t version) {
-  Update update;
-  // A section without members has no node but itself, and that is touched.
-  const bool anew = replace || !patch.is_object() || HasNoMembers(section);
-  const Json content =
-      replace ? ReplaceSection(patch) : MergeSection(section, patch);
-  absl::Status status =
-      ValidateSection(name, content.view(), kTwinPropertiesSizeMax);
-  if (!status.ok()) return status;
-  update.bytes = SectionWithVersion(content.view(), version);
-  update.base = anew ? stamp : base;
-  if (!anew) update.stamps = MergeStamps(stamps, section, patch, stamp);
-  return update;
+// Views that live for ever.
+JsonView Literal(absl::string_view text) {
+  const auto make = [](absl::string_view t) {
+    return new Json(*ParseJson(absl::StrCat("\"", t, "\"")));
+  };
+  static const Json* const kEnabled = make("enabled");
+  static const Json* const kDisabled = make("disabled");
+  static const Json* const kConnected = make("Connected");
+  static const Json* const kDisconnected = make("Disconnected");
+  return (text == "enabled"     ? kEnabled
+          : text == "disabled"  ? kDisabled
+          : text == "Connected" ? kConnected
+                                : kDisconnected)
+      ->view();
 }
+
+JsonView EmptyObject() {
+  static const Json* const kEmpty = new Json(Json::EmptyObject());
+  return kEmpty->view();
+}
+
+// At most so many bytes of a section's size for each byte of packed JSON: a
+// number takes 2 bytes at least and counts as 8, a boolean takes 1 and counts
+// as 4.
+constexpr size_t kSizePerByte = 4;
 
 }  // namespace
 
 absl::string_view Shard::DeviceIdAt(int row, uint64_t cut) const {
   MUSTER_CHECK(row < row_count_);
-  const Row& r = At(row);
-  if (r.in_use() && r.arrival <= cut) return r.id.view();
+  if (IsPresent(row, cut)) return IdAt(row).view();
   // The last tenant that arrived by the cut.
   auto after = former_tenants_.upper_bound({static_cast<uint16_t>(row), cut});
   MUSTER_CHECK(after != former_tenants_.begin());
@@ -84,235 +84,507 @@ void Shard::RetainCutsFrom(uint64_t cut) {
 }
 
 TwinWrite Shard::StateOf(int row) const {
-  const PackedTwin& twin = Used(row).twin;
+  Used(row);
   TwinWrite write;
-  write.etag = twin.etag;
-  write.version = twin.version;
-  write.desired_version = twin.desired_version();
-  write.reported_version = twin.reported_version();
-  write.connected = twin.connected;
-  write.enabled = twin.enabled;
+  write.etag = static_cast<uint64_t>(etags_.Get(row));
+  write.version = versions_.Get(row);
+  write.desired_version = desired_versions_.Get(row);
+  write.reported_version = reported_versions_.Get(row);
+  write.connected = connected_.Test(row);
+  write.enabled = enabled_.Test(row);
   return write;
 }
 
-void Shard::Match(const Condition& condition, RowBitmap* rows) const {
-  *rows = RowBitmap();
-  TwinDocument document;
-  const auto candidates = condition.Candidates(Root::kDeviceId);
-  absl::flat_hash_set<absl::string_view> named;
-  if (candidates.has_value()) {
-    named.insert(candidates->begin(), candidates->end());
-    if (named.empty()) return;
-  }
-  const bool all = condition.matches_all();
-  for (int first = 0; first < row_count_; first += kChunkRows) {
-    const Chunk& chunk = *chunks_[first / kChunkRows];
-    const int count = std::min(kChunkRows, row_count_ - first);
-    for (int i = 0; i < count; ++i) {
-      // Memory is slower than evaluation: ask for what comes a few rows on.
-      constexpr int kAhead = 6;
-      if (i + kAhead < count) chunk[i + kAhead].twin.Prefetch();
-      const Row& row = chunk[i];
-      if (!row.in_use()) continue;
-      if (!all) {
-        if (!named.empty() && !named.contains(row.id.view())) continue;
-        document.Reset(row.id.view(), &row.twin);
-        if (!condition.Matches(document)) continue;
-      }
-      rows->Set(first + i);
-    }
-  }
+// ------------------------------------------------------------------ updates
+
+absl::Status Shard::CheckPaths() {
+  if (tree_.node_count() < kShardPathsMax) return absl::OkStatus();
+  tree_.Prune();
+  if (tree_.node_count() < kShardPathsMax) return absl::OkStatus();
+  return MakeError(
+      ErrorCode::kThrottlingException,
+      absl::StrCat("the twins beside this one have ", tree_.node_count(),
+                   " different property paths among them; at most ",
+                   kShardPathsMax, " are allowed"));
 }
 
-absl::StatusOr<TwinWrite> Shard::ApplyPatch(int row, const TwinPatch& patch,
-                                            absl::Time now) {
-  return Change(row, patch, /*replace=*/false, now);
+absl::Status Shard::CheckSize(PropertyTree::Section section, int row,
+                              JsonView part, bool replace) const {
+  if (!part.is_object()) return absl::OkStatus();
+  const int64_t before = replace ? 0 : sizes_[section].Get(row);
+  const size_t size_max = kSizesMax[section];
+  if (static_cast<size_t>(before) + kSizePerByte * part.bytes().size() <=
+      size_max) {
+    return absl::OkStatus();
+  }
+  const size_t size =
+      replace
+          ? TwinValueSize(part)
+          : static_cast<size_t>(before + tree_.SizeOfMerge(section, row, part));
+  if (size <= size_max) return absl::OkStatus();
+  return SectionTooLarge(kSectionNames[section], size, size_max);
+}
+
+void Shard::Update(PropertyTree::Section section, int row, JsonView part,
+                   bool replace, const Stamp& stamp) {
+  // A section without members has no node but itself, and that is touched.
+  const bool anew =
+      replace || !part.is_object() || !tree_.HasMembers(section, row);
+  if (!anew) {
+    sizes_[section].Set(
+        row, sizes_[section].Get(row) + tree_.Merge(section, row, part, stamp));
+    return;
+  }
+  tree_.Clear(section, row);
+  tree_.Put(section, row, part);
+  sizes_[section].Set(row, static_cast<int64_t>(TwinValueSize(part)));
+  if (section == PropertyTree::kDesired) {
+    desired_base_ticks_.Set(row, stamp.ticks);
+    desired_base_versions_.Set(row, stamp.version);
+  } else if (section == PropertyTree::kReported) {
+    reported_base_ticks_.Set(row, stamp.ticks);
+  }
 }
 
 absl::StatusOr<TwinWrite> Shard::Change(int row, const TwinPatch& patch,
                                         bool replace, absl::Time now) {
-  MUSTER_DCHECK(Used(row).in_use());
-  Row& r = At(row);
-  if (patch.tags.is_undefined() && patch.desired.is_undefined()) {
-    return StateOf(row);
+  Used(row);
+  const bool has_tags = !patch.tags.is_undefined();
+  const bool has_desired = !patch.desired.is_undefined();
+  if (!has_tags && !has_desired) return StateOf(row);
+  absl::Status status = CheckPaths();
+  if (status.ok() && has_tags) {
+    status = CheckSize(PropertyTree::kTags, row, patch.tags.view(), replace);
   }
-  TwinParts parts = r.twin.parts();
-  Json tags;
-  if (!patch.tags.is_undefined()) {
-    const JsonView part = patch.tags.view();
-    tags = replace ? ReplaceSection(part) : MergeSection(r.twin.tags(), part);
-    absl::Status status = ValidateSection("tags", tags.view(), kTwinTagsSizeMax);
-    if (!status.ok()) return status;
-    parts.tags = tags.bytes();
-  }
-  absl::StatusOr<Update> desired;
-  if (!patch.desired.is_undefined()) {
-    const int64_t version = r.twin.desired_version();
-    const int64_t next = NextVersion(version);
+  const int64_t version = desired_versions_.Get(row);
+  if (status.ok() && has_desired) {
     if (patch.desired_version.value_or(version) != version) {
       return WrongVersion("properties.desired", *patch.desired_version,
                           version);
     }
-    desired = UpdateSection(
-        "properties.desired", r.twin.desired(), patch.desired.view(), replace,
-        parts.desired_base, parts.desired_stamps,
-        {.ticks = TicksFromTime(now), .version = next}, next);
-    if (!desired.ok()) return desired.status();
-    parts.desired = desired->bytes;
-    parts.desired_base = desired->base;
-    parts.desired_stamps = desired->stamps;
+    status =
+        CheckSize(PropertyTree::kDesired, row, patch.desired.view(), replace);
   }
-  SetParts(&r, parts);
-  ++r.twin.etag;
-  r.twin.version = NextVersion(r.twin.version);
+  if (!status.ok()) return status;
+  if (has_tags) {
+    Update(PropertyTree::kTags, row, patch.tags.view(), replace, Stamp());
+  }
+  if (has_desired) {
+    const int64_t next = NextVersion(version);
+    desired_versions_.Set(row, next);
+    Update(PropertyTree::kDesired, row, patch.desired.view(), replace,
+           {.ticks = TicksFromTime(now), .version = next});
+  }
+  etags_.Set(row, etags_.Get(row) + 1);
+  versions_.Set(row, NextVersion(versions_.Get(row)));
   ++sequence_;
   return StateOf(row);
 }
 
 absl::StatusOr<TwinWrite> Shard::PatchReported(int row, const TwinPatch& patch,
                                                absl::Time now) {
-  MUSTER_DCHECK(Used(row).in_use());
-  Row& r = At(row);
+  Used(row);
   if (patch.reported.is_undefined()) return StateOf(row);
-  const int64_t version = r.twin.reported_version();
+  const int64_t version = reported_versions_.Get(row);
   if (patch.reported_version.value_or(version) != version) {
     return WrongVersion("properties.reported", *patch.reported_version,
                         version);
   }
-  TwinParts parts = r.twin.parts();
+  absl::Status status = CheckPaths();
+  if (status.ok()) {
+    status = CheckSize(PropertyTree::kReported, row, patch.reported.view(),
+                       /*replace=*/false);
+  }
+  if (!status.ok()) return status;
   const int64_t ticks = TicksFromTime(now);
-  absl::StatusOr<Update> reported = UpdateSection(
-      "properties.reported", r.twin.reported(), patch.reported.view(),
-      /*replace=*/false, parts.reported_base, parts.reported_stamps,
-      {.ticks = ticks, .version = 0}, NextVersion(version));
-  if (!reported.ok()) return reported.status();
-  parts.reported = reported->bytes;
-  parts.reported_base = reported->base;
-  parts.reported_stamps = reported->stamps;
-  SetParts(&r, parts);
-  r.twin.last_activity_ticks = ticks;
-  r.twin.last_activity_digits = 7;
+  Update(PropertyTree::kReported, row, patch.reported.view(),
+         /*replace=*/false, {.ticks = ticks, .version = 0});
+  reported_versions_.Set(row, NextVersion(version));
+  activity_ticks_.Set(row, ticks);
+  activity_digits_.Set(row, kActivityDigitsMax);
   ++sequence_;
   return StateOf(row);
 }
 
-void Shard::SetParts(Row* row, const TwinParts& parts) {
-  heap_bytes_ -= HeapBytes(row->twin, row->id);
-  row->twin.SetParts(parts);
-  heap_bytes_ += HeapBytes(row->twin, row->id);
+void Shard::SetEnabled(int row, bool enabled, absl::Time now) {
+  Used(row);
+  std::string bytes;
+  tree_.PutMember(PropertyTree::kRoots, row, kStatusUpdateTime,
+                  StringView(FormatInstant(now), &bytes));
+  enabled ? enabled_.Set(row) : enabled_.Clear(row);
+  ++sequence_;
 }
 
-int Shard::Insert(PreparedTwin twin, absl::Time now) {
+void Shard::SetConnected(int row, bool connected, absl::Time now) {
+  Used(row);
+  connected ? connected_.Set(row) : connected_.Clear(row);
+  activity_ticks_.Set(row, TicksFromTime(now));
+  activity_digits_.Set(row, kActivityDigitsMax);
+  ++sequence_;
+}
+
+// ------------------------------------------------------------- whole twins
+
+template <typename Self, typename Function>
+void Shard::ForEachSystemColumn(Self& self, Function fn) {
+  self.mutex.AssertReaderHeld();
+  for (auto* column :
+       {&self.arrivals_, &self.etags_, &self.versions_, &self.desired_versions_,
+        &self.reported_versions_, &self.activity_ticks_, &self.activity_digits_,
+        &self.desired_base_ticks_, &self.desired_base_versions_,
+        &self.reported_base_ticks_, &self.sizes_[0], &self.sizes_[1],
+        &self.sizes_[2]}) {
+    fn(*column);
+  }
+}
+
+void Shard::Grow(int rows) {
+  capacity_ = rows;
+  ForEachSystemColumn(*this,
+                      [rows](IntColumn& column) { column.Resize(rows); });
+  tree_.Resize(rows);
+}
+
+void Shard::Fill(int row, const ParsedTwin& twin, const Versions& versions,
+                 bool connected, absl::Time now) {
+  const int64_t ticks = TicksFromTime(now);
+  tree_.Put(PropertyTree::kTags, row, twin.tags);
+  tree_.Put(PropertyTree::kDesired, row, twin.desired);
+  tree_.Put(PropertyTree::kReported, row, twin.reported);
+  bool has_update_time = false;
+  bool has_message_count = false;
+  for (const ParsedTwin::Root& root : twin.roots) {
+    tree_.PutMember(PropertyTree::kRoots, row, root.name, root.value);
+    has_update_time |= root.name == kStatusUpdateTime;
+    has_message_count |= root.name == kMessageCount;
+  }
+  CellBuffer buffer;
+  if (!has_update_time) {
+    static const Json* const kNever = new Json(*ParseJson(
+        absl::StrCat("\"", ActivityText(kActivityNeverTicks, 0), "\"")));
+    tree_.PutMember(PropertyTree::kRoots, row, kStatusUpdateTime,
+                    kNever->view());
+  }
+  if (!has_message_count) {
+    EncodeJsonInteger(0, buffer.bytes);
+    tree_.PutMember(PropertyTree::kRoots, row, kMessageCount,
+                    JsonView::FromEncoded(buffer.bytes));
+  }
+  sizes_[PropertyTree::kTags].Set(row, static_cast<int64_t>(twin.tags_size));
+  sizes_[PropertyTree::kDesired].Set(row,
+                                     static_cast<int64_t>(twin.desired_size));
+  sizes_[PropertyTree::kReported].Set(row,
+                                      static_cast<int64_t>(twin.reported_size));
+  etags_.Set(row, static_cast<int64_t>(versions.etag));
+  versions_.Set(row, versions.version);
+  desired_versions_.Set(row, versions.desired);
+  reported_versions_.Set(row, versions.reported);
+  desired_base_ticks_.Set(row, ticks);
+  desired_base_versions_.Set(row, versions.desired_base);
+  reported_base_ticks_.Set(row, ticks);
+  activity_ticks_.Set(row, twin.last_activity_ticks);
+  activity_digits_.Set(row, twin.last_activity_digits);
+  connected ? connected_.Set(row) : connected_.Clear(row);
+  twin.enabled ? enabled_.Set(row) : enabled_.Clear(row);
+}
+
+int Shard::Insert(const ParsedTwin& twin, absl::Time now) {
   MUSTER_CHECK(has_room());
   int row = row_count_;
   if (!free_rows_.empty()) {
     row = free_rows_.back();
     free_rows_.pop_back();
   } else {
-    if (row % kChunkRows == 0) {
-      chunks_[row / kChunkRows] = std::make_unique<Chunk>();
+    if (row % kIdChunkRows == 0) {
+      ids_[row / kIdChunkRows] = std::make_unique<IdChunk>();
+    }
+    if (row == capacity_) {
+      Grow(std::min(std::max(64, capacity_ * 2), kShardRowsMax));
     }
     ++row_count_;
   }
-  Row& r = At(row);
-  MUSTER_DCHECK(!r.in_use());
-  r.twin = std::move(twin.twin);
-  r.twin.SetBaseTicks(TicksFromTime(now));
-  r.id = std::move(twin.device_id);
-  r.arrival = ++sequence_;
-  heap_bytes_ += HeapBytes(r.twin, r.id);
+  MUSTER_DCHECK(!in_use_.Test(row));
+  IdAt(row) = CompactId(twin.device_id);
+  long_id_bytes_ += IdAt(row).MemoryUsage();
+  in_use_.Set(row);
+  arrivals_.Set(row, static_cast<int64_t>(++sequence_));
+  const int64_t desired = twin.desired_version.value_or(1);
+  const bool is_untouched = desired == 1 && !twin.has_desired_members;
+  Fill(row, twin,
+       {.etag = twin.etag.value_or(1),
+        .version = twin.version.value_or(1),
+        .desired = desired,
+        // A section as every twin begins with was touched by no version yet.
+        .desired_base = is_untouched ? 0 : desired,
+        .reported = twin.reported_version.value_or(1)},
+       twin.connected.value_or(false), now);
   return row;
 }
 
 void Shard::Erase(int row) {
-  MUSTER_DCHECK(Used(row).in_use());
-  Row& r = At(row);
+  Used(row);
   ++sequence_;
-  heap_bytes_ -= HeapBytes(r.twin, r.id);
+  const uint64_t arrival = static_cast<uint64_t>(arrivals_.Get(row));
+  long_id_bytes_ -= IdAt(row).MemoryUsage();
   // A cut at sequence - 1 could still name it; unless it is not retained.
   if (sequence_ > retained_from_) {
     former_tenants_.emplace(
-        std::make_pair(static_cast<uint16_t>(row), r.arrival),
-        FormerTenant{.gone = sequence_, .id = std::move(r.id)});
+        std::make_pair(static_cast<uint16_t>(row), arrival),
+        FormerTenant{.gone = sequence_, .id = std::move(IdAt(row))});
   }
-  r.twin = PackedTwin();
-  r.id = CompactId();
+  IdAt(row) = CompactId();
+  for (int section = 0; section < PropertyTree::kSectionCount; ++section) {
+    tree_.Clear(static_cast<PropertyTree::Section>(section), row);
+  }
+  ForEachSystemColumn(*this, [row](IntColumn& column) { column.Clear(row); });
+  in_use_.Clear(row);
+  connected_.Clear(row);
+  enabled_.Clear(row);
   free_rows_.push_back(static_cast<uint16_t>(row));
 }
 
-void Shard::Overwrite(int row, PreparedTwin prepared, absl::Time now) {
-  MUSTER_DCHECK(Used(row).in_use());
-  Row& r = At(row);
-  PackedTwin twin = std::move(prepared.twin);
+void Shard::Overwrite(int row, const ParsedTwin& twin, absl::Time now) {
+  Used(row);
   // Versions and etags never come back to a value they had.
-  if (!prepared.has_etag) twin.etag = r.twin.etag + 1;
-  if (!prepared.has_version) twin.version = NextVersion(r.twin.version);
-  if (!prepared.has_connection) twin.connected = r.twin.connected;
-  if (!prepared.has_desired_version || !prepared.has_reported_version) {
-    TwinParts parts = twin.parts();
-    std::string desired;
-    std::string reported;
-    if (!prepared.has_desired_version) {
-      const int64_t version = NextVersion(r.twin.desired_version());
-      desired = SectionWithVersion(twin.desired(), version);
-      parts.desired = desired;
-      parts.desired_base.version = version;
-    }
-    if (!prepared.has_reported_version) {
-      reported = SectionWithVersion(twin.reported(),
-                                    NextVersion(r.twin.reported_version()));
-      parts.reported = reported;
-    }
-    twin.SetParts(parts);
+  const int64_t desired =
+      twin.desired_version.value_or(NextVersion(desired_versions_.Get(row)));
+  const bool is_untouched =
+      twin.desired_version == 1 && !twin.has_desired_members;
+  const Versions versions = {
+      .etag = twin.etag.value_or(static_cast<uint64_t>(etags_.Get(row)) + 1),
+      .version = twin.version.value_or(NextVersion(versions_.Get(row))),
+      .desired = desired,
+      .desired_base = is_untouched ? 0 : desired,
+      .reported = twin.reported_version.value_or(
+          NextVersion(reported_versions_.Get(row)))};
+  const bool connected = twin.connected.value_or(connected_.Test(row));
+  for (int section = 0; section < PropertyTree::kSectionCount; ++section) {
+    tree_.Clear(static_cast<PropertyTree::Section>(section), row);
   }
-  twin.SetBaseTicks(TicksFromTime(now));
-  heap_bytes_ -= HeapBytes(r.twin, r.id);
-  r.twin = std::move(twin);
-  heap_bytes_ += HeapBytes(r.twin, r.id);
+  Fill(row, twin, versions, connected, now);
   ++sequence_;
 }
 
-void Shard::SetEnabled(int row, bool enabled, absl::Time now) {
-  MUSTER_DCHECK(Used(row).in_use());
-  Row& r = At(row);
-  std::string roots;
-  JsonBuilder b(&roots);
-  b.BeginObject();
-  constexpr absl::string_view kKey = "statusUpdateTime";
-  bool written = false;
-  const auto write = [&] {
-    b.Key(kKey);
-    b.String(FormatInstant(now));
-    written = true;
+void Shard::Compact() {
+  ForEachSystemColumn(*this, [](IntColumn& column) { column.Compact(); });
+  tree_.Compact();
+}
+
+void Shard::Match(const Condition& condition, RowBitmap* rows) const {
+  *rows = RowBitmap();
+  TwinDocument document;
+  for (int row = 0; row < row_count_; ++row) {
+    if (!in_use_.Test(row)) continue;
+    document.Reset(this, row);
+    if (condition.Matches(document)) rows->Set(row);
+  }
+}
+
+// ------------------------------------------------------------------- cells
+
+Stamp Shard::BaseStamp(PropertyTree::Section section, int row) const {
+  if (section == PropertyTree::kDesired) {
+    return {.ticks = desired_base_ticks_.Get(row),
+            .version = desired_base_versions_.Get(row)};
+  }
+  return {.ticks = reported_base_ticks_.Get(row), .version = 0};
+}
+
+Cells Shard::FindInTree(const PropertyTree::Node& root,
+                        const Path& path) const {
+  Cells cells;
+  size_t taken = 0;
+  const PropertyTree::Node* const node =
+      PropertyTree::Find(root, path.steps, &taken);
+  if (node == nullptr) return cells;
+  cells.kind = Cells::Kind::kColumn;
+  cells.column = &node->column;
+  cells.rest = absl::MakeConstSpan(path.steps).subspan(taken);
+  cells.path = &path;
+  return cells;
+}
+
+Cells Shard::FindInMetadata(PropertyTree::Section section,
+                            const Path& path) const {
+  Cells cells;
+  absl::Span<const PathStep> steps = path.steps;
+  const bool is_instant = !steps.empty() && steps.back().name == "$lastUpdated";
+  const bool is_version =
+      !steps.empty() && steps.back().name == "$lastUpdatedVersion";
+  if (is_instant || is_version) steps.remove_suffix(1);
+  size_t taken = 0;
+  const PropertyTree::Node& root = tree_.root(section);
+  const PropertyTree::Node* const node =
+      PropertyTree::Find(root, steps, &taken);
+  if (node == nullptr || taken < steps.size()) return cells;
+  cells.kind = is_instant ? Cells::Kind::kInstants : Cells::Kind::kComputed;
+  cells.path = &path;
+  if (node != &root) cells.column = &node->column;
+  return cells;
+}
+
+Cells Shard::FindCells(const Path& path) const {
+  mutex.AssertReaderHeld();
+  Cells cells;
+  const absl::Span<const PathStep> steps = path.steps;
+  const auto ints = [&](const IntColumn& column) {
+    if (!steps.empty() && &column == &versions_) return;
+    cells.kind = Cells::Kind::kInts;
+    cells.ints = &column;
   };
-  for (const JsonView::Member& member : r.twin.roots().members()) {
-    if (!written && member.key >= kKey) write();
-    if (member.key == kKey) continue;
-    b.Key(member.key);
-    b.Value(member.value);
+  const auto flags = [&](const RowBitmap& bits, absl::string_view clear,
+                         absl::string_view set) {
+    if (!steps.empty()) return;  // Nothing is below a string.
+    cells.kind = Cells::Kind::kFlags;
+    cells.flags = &bits;
+    cells.if_clear = Literal(clear);
+    cells.if_set = Literal(set);
+  };
+  switch (path.root) {
+    case Root::kStatus:
+      flags(enabled_, "disabled", "enabled");
+      return cells;
+    case Root::kConnectionState:
+      flags(connected_, "Disconnected", "Connected");
+      return cells;
+    case Root::kVersion:
+      ints(versions_);
+      return cells;
+    case Root::kDeviceId:
+    case Root::kEtag:
+    case Root::kLastActivityTime:
+      if (!steps.empty()) return cells;
+      cells.kind = path.root == Root::kLastActivityTime
+                       ? Cells::Kind::kInstants
+                       : Cells::Kind::kComputed;
+      cells.path = &path;
+      return cells;
+    case Root::kTags:
+    case Root::kDesired:
+    case Root::kReported: {
+      const PropertyTree::Section section =
+          path.root == Root::kTags      ? PropertyTree::kTags
+          : path.root == Root::kDesired ? PropertyTree::kDesired
+                                        : PropertyTree::kReported;
+      if (steps.empty()) {
+        cells.kind = Cells::Kind::kConstant;
+        cells.constant = EmptyObject();
+        return cells;
+      }
+      if (section != PropertyTree::kTags && !steps[0].index.has_value() &&
+          steps[0].name == "$version") {
+        if (steps.size() == 1) {
+          ints(section == PropertyTree::kDesired ? desired_versions_
+                                                 : reported_versions_);
+        }
+        return cells;
+      }
+      // An index into the section itself is no place.
+      if (steps[0].index.has_value()) return cells;
+      return FindInTree(tree_.root(section), path);
+    }
+    case Root::kDesiredMetadata:
+      return FindInMetadata(PropertyTree::kDesired, path);
+    case Root::kReportedMetadata:
+      return FindInMetadata(PropertyTree::kReported, path);
+    case Root::kProperties:
+      // Below it desired and reported are roots of their own; so it is an
+      // object, and nothing else is in it.
+      if (steps.empty()) {
+        cells.kind = Cells::Kind::kConstant;
+        cells.constant = EmptyObject();
+      } else {
+        cells.kind = Cells::Kind::kComputed;
+        cells.path = &path;
+      }
+      return cells;
+    case Root::kStatusReason:
+    case Root::kStatusUpdateTime:
+    case Root::kDeviceEtag:
+    case Root::kCloudToDeviceMessageCount:
+    case Root::kAuthenticationType:
+    case Root::kX509Thumbprint:
+    case Root::kCapabilities:
+    case Root::kDeviceScope:
+    case Root::kParentScopes:
+    case Root::kModelId: {
+      const PropertyTree::Node* const root = PropertyTree::Find(
+          tree_.root(PropertyTree::kRoots), RootName(path.root));
+      return root == nullptr ? cells : FindInTree(*root, path);
+    }
+    default:
+      return cells;
   }
-  if (!written) write();
-  b.EndObject();
-  TwinParts parts = r.twin.parts();
-  parts.roots = roots;
-  SetParts(&r, parts);
-  r.twin.enabled = enabled;
-  ++sequence_;
 }
 
-void Shard::SetConnected(int row, bool connected, absl::Time now) {
-  MUSTER_DCHECK(Used(row).in_use());
-  Row& r = At(row);
-  r.twin.connected = connected;
-  r.twin.last_activity_ticks = TicksFromTime(now);
-  r.twin.last_activity_digits = 7;
-  ++sequence_;
+std::optional<Stamp> Shard::StampAt(const Cells& cells, int row) const {
+  if (cells.column != nullptr && !cells.column->IsDefined(row)) {
+    return std::nullopt;
+  }
+  const PropertyTree::Section section =
+      cells.path->root == Root::kDesiredMetadata ? PropertyTree::kDesired
+                                                 : PropertyTree::kReported;
+  absl::Span<const PathStep> steps = cells.path->steps;
+  steps.remove_suffix(1);
+  size_t taken = 0;
+  const PropertyTree::Node& node =
+      *PropertyTree::Find(tree_.root(section), steps, &taken);
+  return PropertyTree::StampOf(node, row).value_or(BaseStamp(section, row));
+}
+
+int64_t Shard::TicksAt(const Cells& cells, int row) const {
+  mutex.AssertReaderHeld();
+  if (cells.path->root == Root::kLastActivityTime) {
+    return activity_ticks_.Get(row);
+  }
+  const std::optional<Stamp> stamp = StampAt(cells, row);
+  return stamp.has_value() ? stamp->ticks : kNoTicks;
+}
+
+JsonView Shard::ValueAt(const Cells& cells, int row,
+                        std::string* buffer) const {
+  mutex.AssertReaderHeld();
+  const Path& path = *cells.path;
+  if (path.root == Root::kDeviceId) return StringView(DeviceId(row), buffer);
+  if (path.root == Root::kEtag) {
+    return StringView(EtagText(static_cast<uint64_t>(etags_.Get(row))), buffer);
+  }
+  if (path.root == Root::kLastActivityTime) {
+    return StringView(ActivityText(activity_ticks_.Get(row),
+                                   static_cast<int>(activity_digits_.Get(row))),
+                      buffer);
+  }
+  if (cells.kind == Cells::Kind::kInstants) {
+    const std::optional<Stamp> stamp = StampAt(cells, row);
+    if (!stamp.has_value()) return JsonView();
+    return StringView(FormatInstant(TimeFromTicks(stamp->ticks)), buffer);
+  }
+  // Of `$metadata` and of `properties`: rare, so the document answers.
+  TwinDocument document;
+  document.Reset(this, row);
+  Json full;
+  JsonView view;
+  if (path.root == Root::kProperties) {
+    full = document.Full();
+    view = full.view().Find("properties");
+  } else {
+    view = document.Get(path.root);
+  }
+  for (const PathStep& step : path.steps) {
+    view = step.index.has_value() ? view.At(*step.index) : view.Find(step.name);
+  }
+  if (view.is_undefined()) return view;
+  buffer->assign(view.bytes().data(), view.bytes().size());
+  return JsonView::FromEncoded(buffer->data());
 }
 
 size_t Shard::MemoryUsage() const {
-  size_t bytes = sizeof(*this) + heap_bytes_;
-  bytes += static_cast<size_t>((row_count_ + kChunkRows - 1) / kChunkRows) *
-           sizeof(Chunk);
+  size_t bytes = sizeof(*this) + long_id_bytes_ + tree_.MemoryUsage();
+  bytes += static_cast<size_t>((row_count_ + kIdChunkRows - 1) / kIdChunkRows) *
+           sizeof(IdChunk);
+  ForEachSystemColumn(*this, [&bytes](const IntColumn& column) {
+    bytes += column.MemoryUsage();
+  });
   bytes += free_rows_.capacity() * sizeof(uint16_t);
   bytes += former_tenants_.size() * 64;
   return bytes;

@@ -1,8 +1,13 @@
-// Shard: up to 16,384 rows of one partition's twins.
+// Shard: up to 16,384 rows of one partition's twins, in columns.
 //
 // One mutex per shard guards its rows and, in dispatch/, the state of every
 // running job over them: choosing a device and marking its execution are one
-// step.  A match holds it for a scan of the shard, a write for one row.
+// step.  A match holds it for about a microsecond per predicate, a write for
+// one row.
+//
+// What a twin's sections hold stands in a PropertyTree, what the hub counts and
+// stamps in columns beside it; a document is put together from both when
+// somebody asks for it (twin_document.h).
 //
 // Rows are re-used once their device is erased.  A job that was cut (evaluated)
 // at sequence s means, by row r, the device that was there at s.  Whether that
@@ -13,10 +18,6 @@
 //   row 7      a arrives  a gone  b arrives   cut = 9: row 7 is "b"
 //
 // Former tenants are kept as long as a retained cut could name them.
-//
-// A row is one cache line (shard.h's Row) and one heap block (packed_twin.h);
-// rows come in chunks that never move, and the whole shard is made of nothing
-// else but a few words.
 #ifndef ENGINE_TWIN_SHARD_H_
 #define ENGINE_TWIN_SHARD_H_
 
@@ -38,14 +39,30 @@
 #include "absl/time/time.h"
 #include "engine/model/check.h"
 #include "engine/model/json.h"
+#include "engine/model/limits.h"
 #include "engine/model/twin_patch.h"
 #include "engine/query/condition.h"
-#include "engine/query/document.h"
+#include "engine/twin/cells.h"
 #include "engine/twin/compact_id.h"
-#include "engine/twin/packed_twin.h"
+#include "engine/twin/int_column.h"
+#include "engine/twin/parsed_twin.h"
+#include "engine/twin/property_tree.h"
 #include "engine/twin/row_set.h"
+#include "engine/twin/stamp.h"
 
 namespace muster {
+
+// Paths that the twins of one shard may have among them, in all sections: 64
+// for each row.  A path costs about 400 bytes beside its values.  At the limit
+// a shard takes no new twins and refuses updates that set anything.
+inline constexpr int kShardPathsMax = 64 * kShardRowsMax;
+
+// The version after `version`.  Stays at the largest that a document may have:
+// no hub counts that far, but a document may begin there, and what the index
+// prints must be a twin.
+inline int64_t NextVersion(int64_t version) {
+  return version < kTwinIntegerMax ? version + 1 : version;
+}
 
 // What a write left behind.
 struct TwinWrite {
@@ -59,7 +76,7 @@ struct TwinWrite {
   friend bool operator==(const TwinWrite&, const TwinWrite&) = default;
 };
 
-class Shard {
+class Shard final : public CellSource {
  public:
   // `index` over the whole TwinIndex.
   Shard(int partition, int index) : partition_(partition), index_(index) {}
@@ -74,8 +91,6 @@ class Shard {
   // partition's id table: whoever holds it must not call the TwinIndex.
   mutable absl::Mutex mutex;
 
-  // Rows in use or freed; row numbers are below it.
-  int row_count() const ABSL_SHARED_LOCKS_REQUIRED(mutex) { return row_count_; }
   // Twins.
   int size() const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
     return row_count_ - static_cast<int>(free_rows_.size());
@@ -89,9 +104,8 @@ class Shard {
   // erased since, also if another or the same device has come to the row.
   bool IsPresent(int row, uint64_t cut) const
       ABSL_SHARED_LOCKS_REQUIRED(mutex) {
-    if (row >= row_count_) return false;
-    const Row& r = At(row);
-    return r.in_use() && r.arrival <= cut;
+    return row < row_count_ && in_use_.Test(row) &&
+           static_cast<uint64_t>(arrivals_.Get(row)) <= cut;
   }
   // What `row` was called at `cut`, erased since or not.  Valid while the lock
   // is held.  O(1) for a device that is still there, else O(log former
@@ -105,80 +119,100 @@ class Shard {
 
   // REQUIRES for all below: the row is in use.
   bool IsConnected(int row) const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
-    return Used(row).twin.connected;
+    return connected_.Test(Used(row));
   }
   bool IsEnabled(int row) const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
-    return Used(row).twin.enabled;
+    return enabled_.Test(Used(row));
   }
   // Valid while the lock is held.
   absl::string_view DeviceId(int row) const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
-    return Used(row).id.view();
+    return IdAt(Used(row)).view();
   }
   // What a write that changed nothing would have returned.
   TwinWrite StateOf(int row) const ABSL_SHARED_LOCKS_REQUIRED(mutex);
 
-  // Sets the bits of the rows that satisfy the condition, clears all others.
-  // O(rows); for a condition that names devices (Candidates()) a row costs one
-  // comparison, and only those devices are evaluated.
-  void Match(const Condition& condition, RowBitmap* rows) const
-      ABSL_SHARED_LOCKS_REQUIRED(mutex);
-
   // Applies a parsed and validated patch (tags and desired) to one row, as one
   // step: all of it or, on an error, nothing.  A patch with neither changes
   // nothing at all.
-  //   ArgumentInvalid, MessageTooLarge  the merged twin would break a limit
-  //   PreconditionFailed                patch.desired_version is not current
+  //   MessageTooLarge      the merged section would be too large
+  //   PreconditionFailed   patch.desired_version is not current
+  //   RESOURCE_EXHAUSTED   the shard has kShardPathsMax paths
   // For jobs: does not call the TwinObserver.  A job journals its patch once
   // and the ranges of rows that it went to, not a change per twin.
   absl::StatusOr<TwinWrite> ApplyPatch(int row, const TwinPatch& patch,
                                        absl::Time now)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    return Change(row, patch, /*replace=*/false, now);
+  }
+
+  void Match(const Condition& condition, RowBitmap* rows) const
+      ABSL_SHARED_LOCKS_REQUIRED(mutex);
+
+  // CellSource, for matchers.  REQUIRES for all: the lock is held.
+  const RowBitmap& rows_in_use() const override ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    return in_use_;
+  }
+  int row_count() const override ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    return row_count_;
+  }
+  Cells FindCells(const Path& path) const override;
+  int64_t TicksAt(const Cells& cells, int row) const override;
+  JsonView ValueAt(const Cells& cells, int row,
+                   std::string* buffer) const override;
 
  private:
+  friend class ShardSnapshot;
+  friend class TwinDocument;
   friend class TwinIndex;
 
-  struct Row {
-    PackedTwin twin;       // Empty if the row is free.
-    uint64_t arrival = 0;  // Sequence of the write that brought the device.
-    // Written with the id table's mutex and ours both held, so that either is
-    // enough to read it.
-    CompactId id;
-
-    bool in_use() const { return !twin.is_empty(); }
-  };
-  static constexpr int kChunkRows = 256;
-  using Chunk = std::array<Row, kChunkRows>;
+  static constexpr int kIdChunkRows = 256;
+  using IdChunk = std::array<CompactId, kIdChunkRows>;
 
   struct FormerTenant {
     uint64_t gone;  // Sequence of the write that erased it.
     CompactId id;
   };
 
-  // Chunks appear with both mutexes held; either is enough to read.
-  Row& At(int row) { return (*chunks_[row / kChunkRows])[row % kChunkRows]; }
-  const Row& At(int row) const {
-    return (*chunks_[row / kChunkRows])[row % kChunkRows];
+  // What a row's versions are to be.
+  struct Versions {
+    uint64_t etag = 1;
+    int64_t version = 1;
+    int64_t desired = 1;
+    int64_t desired_base = 0;  // `$lastUpdatedVersion` of every node; 0: none.
+    int64_t reported = 1;
+  };
+
+  // Ids are written, and their chunks appear, with the id table's mutex and
+  // ours both held, so that either is enough to read.
+  CompactId& IdAt(int row) {
+    return (*ids_[row / kIdChunkRows])[row % kIdChunkRows];
   }
-  const Row& Used(int row) const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
-    MUSTER_DCHECK(0 <= row && row < row_count_ && At(row).in_use());
-    return At(row);
+  const CompactId& IdAt(int row) const {
+    return (*ids_[row / kIdChunkRows])[row % kIdChunkRows];
   }
-  // The id, read under the id table's mutex alone.
-  absl::string_view IdForTable(int row) const { return At(row).id.view(); }
+  // The id, read under either mutex; empty if the row is free.
+  absl::string_view IdForTable(int row) const { return IdAt(row).view(); }
+
+  int Used(int row) const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
+    MUSTER_DCHECK(0 <= row && row < row_count_ && in_use_.Test(row));
+    return row;
+  }
 
   bool has_room() const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
-    return size() < kShardRowsMax;
+    return size() < kShardRowsMax && tree_.node_count() < kShardPathsMax;
   }
+  // RESOURCE_EXHAUSTED if the shard has as many paths as it may.
+  absl::Status CheckPaths() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
 
   // Each grows the sequence by one.  All but the first three leave the row as
   // it was on an error.
   // Returns the row.  REQUIRES: has_room().
-  int Insert(PreparedTwin twin, absl::Time now)
+  int Insert(const ParsedTwin& twin, absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   void Erase(int row) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
-  // Puts a prepared twin in the place of the row's.  What it did not give:
-  // versions and etag go on counting, the connection stays.
-  void Overwrite(int row, PreparedTwin twin, absl::Time now)
+  // Puts a twin in the place of the row's.  What it did not give: versions and
+  // etag go on counting, the connection stays.
+  void Overwrite(int row, const ParsedTwin& twin, absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   absl::StatusOr<TwinWrite> Replace(int row, const TwinPatch& patch,
                                     absl::Time now)
@@ -193,27 +227,78 @@ class Shard {
   void SetConnected(int row, bool connected, absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
 
+  // Everything as small as it can be.  Takes milliseconds.
+  void Compact() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+
   absl::StatusOr<TwinWrite> Change(int row, const TwinPatch& patch,
                                    bool replace, absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
-  // Sets the parts and keeps the count of bytes.
-  void SetParts(Row* row, const TwinParts& parts)
+  // Rows that the columns have room for.
+  void Grow(int rows) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  // Puts a twin into a row whose sections are empty.
+  void Fill(int row, const ParsedTwin& twin, const Versions& versions,
+            bool connected, absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  // MessageTooLarge if `part` (null or an object) would make the section larger
+  // than it may be.
+  absl::Status CheckSize(PropertyTree::Section section, int row, JsonView part,
+                         bool replace) const ABSL_SHARED_LOCKS_REQUIRED(mutex);
+  // Merges or replaces a section.
+  void Update(PropertyTree::Section section, int row, JsonView part,
+              bool replace, const Stamp& stamp)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  Stamp BaseStamp(PropertyTree::Section section, int row) const
+      ABSL_SHARED_LOCKS_REQUIRED(mutex);
+  // All columns that are no part of the tree.
+  template <typename Self, typename Function>
+  static void ForEachSystemColumn(Self& self, Function fn);
 
-  // Heap bytes, about.
+  Cells FindInTree(const PropertyTree::Node& root, const Path& path) const
+      ABSL_SHARED_LOCKS_REQUIRED(mutex);
+  Cells FindInMetadata(PropertyTree::Section section, const Path& path) const
+      ABSL_SHARED_LOCKS_REQUIRED(mutex);
+
+  // Of the node whose `$metadata` the cells are; nullopt if the row has none.
+  std::optional<Stamp> StampAt(const Cells& cells, int row) const
+      ABSL_SHARED_LOCKS_REQUIRED(mutex);
+
+  // Heap bytes.
   size_t MemoryUsage() const ABSL_SHARED_LOCKS_REQUIRED(mutex);
 
-  // Constant.
-  const int partition_;
-  const int index_;
+  // Set once, before anybody else sees the shard.
+  int partition_;
+  int index_;
 
-  // See At().
-  std::array<std::unique_ptr<Chunk>, kShardRowsMax / kChunkRows> chunks_;
+  // See IdAt().
+  std::array<std::unique_ptr<IdChunk>, kShardRowsMax / kIdChunkRows> ids_;
 
+  // Rows in use or freed; row numbers are below it.
   int row_count_ ABSL_GUARDED_BY(mutex) = 0;
+  int capacity_ ABSL_GUARDED_BY(mutex) = 0;  // Rows of every column.
   std::vector<uint16_t> free_rows_ ABSL_GUARDED_BY(mutex);
   uint64_t sequence_ ABSL_GUARDED_BY(mutex) = 0;
-  size_t heap_bytes_ ABSL_GUARDED_BY(mutex) = 0;  // Of blocks and ids.
+  size_t long_id_bytes_ ABSL_GUARDED_BY(mutex) = 0;
+
+  RowBitmap in_use_ ABSL_GUARDED_BY(mutex);
+  RowBitmap connected_ ABSL_GUARDED_BY(mutex);
+  RowBitmap enabled_ ABSL_GUARDED_BY(mutex);
+
+  IntColumn arrivals_ ABSL_GUARDED_BY(mutex);
+  IntColumn etags_ ABSL_GUARDED_BY(mutex);
+  IntColumn versions_ ABSL_GUARDED_BY(mutex);
+  IntColumn desired_versions_ ABSL_GUARDED_BY(mutex);
+  IntColumn reported_versions_ ABSL_GUARDED_BY(mutex);
+  IntColumn activity_ticks_ ABSL_GUARDED_BY(mutex);
+  // Digits of its fraction of a second, as it was given.
+  IntColumn activity_digits_ ABSL_GUARDED_BY(mutex);
+  // Stamps of every node that has none of its own.
+  IntColumn desired_base_ticks_ ABSL_GUARDED_BY(mutex);
+  IntColumn desired_base_versions_ ABSL_GUARDED_BY(mutex);
+  IntColumn reported_base_ticks_ ABSL_GUARDED_BY(mutex);
+  // By PropertyTree::Section; bytes, as contract 6.3 counts them.
+  std::array<IntColumn, 3> sizes_ ABSL_GUARDED_BY(mutex);
+  PropertyTree tree_ ABSL_GUARDED_BY(mutex);
+
   // By row and arrival.
   absl::btree_map<std::pair<uint16_t, uint64_t>, FormerTenant> former_tenants_
       ABSL_GUARDED_BY(mutex);

@@ -8,6 +8,7 @@
 #include "engine/model/error.h"
 #include "engine/twin/device_hash.h"
 #include "engine/twin/etag.h"
+#include "engine/twin/twin_document.h"
 
 namespace muster {
 namespace {
@@ -22,12 +23,10 @@ absl::Status NoSuchDevice(absl::string_view device_id) {
 absl::StatusOr<std::unique_ptr<TwinIndex>> TwinIndex::Create(
     const Options& options) {
   if (options.partition_count < 1 || options.partition_count > 256) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("partition_count must be in [1, 256]; got ",
-                     options.partition_count));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "partition_count must be in [1, 256]; got ", options.partition_count));
   }
-  if (options.twin_count_max < 1 ||
-      options.twin_count_max > int64_t{1} << 32) {
+  if (options.twin_count_max < 1 || options.twin_count_max > int64_t{1} << 32) {
     return absl::InvalidArgumentError(
         absl::StrCat("twin_count_max must be in [1, 4294967296]; got ",
                      options.twin_count_max));
@@ -85,7 +84,7 @@ Result TwinIndex::WithRow(absl::string_view device_id, Result none,
     // Between the locks, so that nobody who waits for a scan of the shard to
     // end keeps others from the table.  The device may go meanwhile.
     Lock lock(&shard->mutex);
-    if (shard->At(row).id.view() != device_id) continue;
+    if (shard->IdForTable(row) != device_id) continue;
     return fn(*shard, row);
   }
 }
@@ -134,7 +133,7 @@ void TwinIndex::Notify(TwinChange::Kind kind, const Shard& shard, int row,
   Json document;
   if (kind == TwinChange::Kind::kUpserted) {
     TwinDocument twin;
-    twin.Reset(change.device_id, &shard.At(row).twin);
+    twin.Reset(&shard, row);
     document = twin.Full(/*with_metadata=*/false);
     change.document = document.view();
   }
@@ -145,22 +144,21 @@ absl::Status TwinIndex::Reserve(int64_t count) {
   const int64_t before = size_.fetch_add(count, std::memory_order_relaxed);
   if (before + count <= options_.twin_count_max) return absl::OkStatus();
   size_.fetch_sub(count, std::memory_order_relaxed);
-  return MakeError(
-      ErrorCode::kThrottlingException,
-      absl::StrCat("the index holds ", before, " twins; ", count,
-                   " more would exceed twin_count_max, which is ",
-                   options_.twin_count_max));
+  return MakeError(ErrorCode::kThrottlingException,
+                   absl::StrCat("the index holds ", before, " twins; ", count,
+                                " more would exceed twin_count_max, which is ",
+                                options_.twin_count_max));
 }
 
 TwinWrite TwinIndex::Put(Partition& partition, uint64_t hash,
-                         PreparedTwin twin, absl::Time now) {
+                         const ParsedTwin& twin, absl::Time now) {
   Shard* shard;
   int row;
-  if (const IdEntry* entry = partition.Find(hash, twin.device_id.view())) {
+  if (const IdEntry* entry = partition.Find(hash, twin.device_id)) {
     shard = &partition.ShardOf(entry->place);
     row = Partition::RowOf(entry->place);
     absl::MutexLock lock(&shard->mutex);
-    shard->Overwrite(row, std::move(twin), now);
+    shard->Overwrite(row, twin, now);
     const TwinWrite after = shard->StateOf(row);
     Notify(TwinChange::Kind::kUpserted, *shard, row, nullptr, after, now);
     return after;
@@ -174,27 +172,27 @@ TwinWrite TwinIndex::Put(Partition& partition, uint64_t hash,
   const uint32_t number = partition.with_room.back();
   shard = partition.shards[number];
   absl::MutexLock lock(&shard->mutex);
-  row = shard->Insert(std::move(twin), now);
+  row = shard->Insert(twin, now);
   if (!shard->has_room()) partition.with_room.pop_back();
-  partition.ids.insert(IdEntry{
-      static_cast<uint32_t>(hash), number << kRowBits | static_cast<uint32_t>(row)});
+  partition.ids.insert(
+      IdEntry{static_cast<uint32_t>(hash),
+              number << kRowBits | static_cast<uint32_t>(row)});
   const TwinWrite after = shard->StateOf(row);
   Notify(TwinChange::Kind::kUpserted, *shard, row, nullptr, after, now);
   return after;
 }
 
-absl::StatusOr<TwinWrite> TwinIndex::Upsert(JsonView document,
-                                            absl::Time now) {
-  absl::StatusOr<PreparedTwin> twin = PrepareTwin(document);
+absl::StatusOr<TwinWrite> TwinIndex::Upsert(JsonView document, absl::Time now) {
+  absl::StatusOr<ParsedTwin> twin = ParseTwin(document);
   if (!twin.ok()) return twin.status();
-  const uint64_t hash = DeviceHash(twin->device_id.view());
+  const uint64_t hash = DeviceHash(twin->device_id);
   Partition& partition = PartitionOf(hash);
   absl::MutexLock lock(&partition.mutex);
-  if (partition.Find(hash, twin->device_id.view()) == nullptr) {
+  if (partition.Find(hash, twin->device_id) == nullptr) {
     absl::Status status = Reserve(1);
     if (!status.ok()) return status;
   }
-  return Put(partition, hash, *std::move(twin), now);
+  return Put(partition, hash, *twin, now);
 }
 
 absl::StatusOr<TwinWrite> TwinIndex::Change(absl::string_view device_id,
@@ -205,7 +203,7 @@ absl::StatusOr<TwinWrite> TwinIndex::Change(absl::string_view device_id,
       device_id, NoSuchDevice(device_id),
       [&](Shard& shard, int row) -> absl::StatusOr<TwinWrite> {
         shard.mutex.AssertHeld();
-        const uint64_t etag = shard.At(row).twin.etag;
+        const uint64_t etag = shard.StateOf(row).etag;
         if (!IfMatchAllows(if_match, etag)) {
           return MakeError(
               ErrorCode::kPreconditionFailed,
@@ -284,15 +282,16 @@ absl::Status TwinIndex::SetEnabled(absl::string_view device_id, bool enabled,
         shard.mutex.AssertHeld();
         if (shard.IsEnabled(row) == enabled) return absl::OkStatus();
         shard.SetEnabled(row, enabled, now);
-        Notify(enabled ? TwinChange::Kind::kEnabled
-                       : TwinChange::Kind::kDisabled,
-               shard, row, nullptr, shard.StateOf(row), now);
+        Notify(
+            enabled ? TwinChange::Kind::kEnabled : TwinChange::Kind::kDisabled,
+            shard, row, nullptr, shard.StateOf(row), now);
         return absl::OkStatus();
       });
 }
 
-std::optional<TwinLocation> TwinIndex::SetConnected(
-    absl::string_view device_id, bool connected, absl::Time now) {
+std::optional<TwinLocation> TwinIndex::SetConnected(absl::string_view device_id,
+                                                    bool connected,
+                                                    absl::Time now) {
   return WithRow<absl::MutexLock, std::optional<TwinLocation>>(
       device_id, std::nullopt,
       [&](Shard& shard, int row) -> std::optional<TwinLocation> {
@@ -318,7 +317,7 @@ absl::StatusOr<TwinSnapshot> TwinIndex::Get(absl::string_view device_id) const {
         snapshot.state = shard.StateOf(row);
         snapshot.etag = EtagText(snapshot.state.etag);
         TwinDocument document;
-        document.Reset(device_id, &shard.At(row).twin);
+        document.Reset(&shard, row);
         snapshot.document = document.Full();
         return snapshot;
       });
@@ -355,8 +354,7 @@ int64_t TwinIndex::MemoryUsage() const {
     const Partition& partition = partitions_[i];
     absl::ReaderMutexLock lock(&partition.mutex);
     bytes += static_cast<int64_t>(
-        sizeof(partition) +
-        partition.ids.capacity() * (sizeof(IdEntry) + 1) +
+        sizeof(partition) + partition.ids.capacity() * (sizeof(IdEntry) + 1) +
         partition.shards.capacity() * sizeof(Shard*) +
         partition.with_room.capacity() * sizeof(uint32_t));
   }

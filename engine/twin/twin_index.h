@@ -35,7 +35,7 @@
 #include "engine/model/twin_patch.h"
 #include "engine/query/condition.h"
 #include "engine/query/statement.h"
-#include "engine/twin/packed_twin.h"
+#include "engine/twin/parsed_twin.h"
 #include "engine/twin/shard.h"
 
 namespace muster {
@@ -43,10 +43,10 @@ namespace muster {
 // A write, as its observer sees it.  Valid during the call only.
 struct TwinChange {
   enum class Kind : uint8_t {
-    kUpserted,      // `document` is the whole twin as it stands now.
-    kPatched,       // `patch`: tags and desired merged (or replaced: kReplaced).
+    kUpserted,  // `document` is the whole twin as it stands now.
+    kPatched,   // `patch`: tags and desired merged (or replaced: kReplaced).
     kReplaced,
-    kReported,      // `patch`: reported merged.
+    kReported,  // `patch`: reported merged.
     kErased,
     kConnected,     // The connection came ...
     kDisconnected,  // ... or went.
@@ -102,9 +102,9 @@ inline constexpr int kTwinPageSizeMax = 1'000'000;
 class TwinIndex {
  public:
   struct Options {
-    int partition_count = 16;                // In [1, 256].
-    int64_t twin_count_max = 100'000'000;    // In [1, 2^32].
-    TwinObserver* observer = nullptr;        // Not owned; may be null.
+    int partition_count = 16;              // In [1, 256].
+    int64_t twin_count_max = 100'000'000;  // In [1, 2^32].
+    TwinObserver* observer = nullptr;      // Not owned; may be null.
   };
 
   // INVALID_ARGUMENT if an option is outside the range stated above.
@@ -269,7 +269,7 @@ class TwinIndex {
   Result WithRow(absl::string_view device_id, Result none, Function fn) const;
 
   // Adds or overwrites one twin.  A new one has to be counted in size_ before.
-  TwinWrite Put(Partition& partition, uint64_t hash, PreparedTwin twin,
+  TwinWrite Put(Partition& partition, uint64_t hash, const ParsedTwin& twin,
                 absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(partition.mutex);
   // Counts `count` more twins.  RESOURCE_EXHAUSTED at twin_count_max.
   absl::Status Reserve(int64_t count);

@@ -21,6 +21,7 @@
 #include "engine/model/check.h"
 #include "engine/model/error.h"
 #include "engine/query/page_token.h"
+#include "engine/twin/twin_document.h"
 #include "engine/twin/twin_index.h"
 
 namespace muster {
@@ -122,12 +123,12 @@ absl::Status TwinIndex::QueryRows(const Statement& statement, int page_size,
   // One more than the page takes says whether there is another.
   SmallestIds smallest(static_cast<size_t>(limit) + 1);
   TwinDocument document;
-  const auto look = [&](Shard& shard, int row, const Shard::Row& r) {
-    const absl::string_view id = r.id.view();
-    if (!r.in_use() || (!is_first && id <= after) || !smallest.Wants(id)) {
+  const auto look = [&](Shard& shard, int row) {
+    const absl::string_view id = shard.IdForTable(row);
+    if (id.empty() || (!is_first && id <= after) || !smallest.Wants(id)) {
       return;
     }
-    document.Reset(id, &r.twin);
+    document.Reset(&shard, row);
     if (statement.Matches(document)) smallest.Add(id, &shard, row);
   };
   std::optional<std::vector<TwinLocation>> candidates;
@@ -138,7 +139,7 @@ absl::Status TwinIndex::QueryRows(const Statement& statement, int page_size,
     for (const TwinLocation& location : *candidates) {
       Shard& s = shard(location.shard);
       absl::ReaderMutexLock lock(&s.mutex);
-      look(s, location.row, s.At(location.row));
+      look(s, location.row);
     }
   } else {
     const int count = shard_count();
@@ -146,7 +147,7 @@ absl::Status TwinIndex::QueryRows(const Statement& statement, int page_size,
       Shard& s = shard(i);
       absl::ReaderMutexLock lock(&s.mutex);
       const int rows = s.row_count();
-      for (int row = 0; row < rows; ++row) look(s, row, s.At(row));
+      for (int row = 0; row < rows; ++row) look(s, row);
     }
   }
 
@@ -155,9 +156,8 @@ absl::Status TwinIndex::QueryRows(const Statement& statement, int page_size,
   if (more) found.pop_back();
   for (const Found& f : found) {
     absl::ReaderMutexLock lock(&f.shard->mutex);
-    const Shard::Row& r = f.shard->At(f.row);
-    if (r.id.view() != f.id) continue;
-    document.Reset(f.id, &r.twin);
+    if (f.shard->IdForTable(f.row) != f.id) continue;
+    document.Reset(f.shard, f.row);
     if (!statement.Matches(document)) continue;
     if (statement.is_select_all()) {
       std::string& text = page->rows.emplace_back();
@@ -188,9 +188,8 @@ absl::Status TwinIndex::QueryAggregates(const Statement& statement,
     absl::ReaderMutexLock lock(&s.mutex);
     const int rows = s.row_count();
     for (int row = 0; row < rows; ++row) {
-      const Shard::Row& r = s.At(row);
-      if (!r.in_use()) continue;
-      document.Reset(r.id.view(), &r.twin);
+      if (!s.rows_in_use().Test(row)) continue;
+      document.Reset(&s, row);
       if (!statement.Matches(document)) continue;
       absl::Status status = aggregator.Add(document);
       if (!status.ok()) return status;
