@@ -1,9 +1,13 @@
 // Json: what texts it takes, what it keeps, and how it writes it down again.
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <random>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -74,6 +78,87 @@ TEST(JsonTest, DuplicateMembersAreRefusedByName) {
   EXPECT_THAT(ErrorOf(R"({"":1,"":2})"), HasSubstr("\"\""));
   EXPECT_EQ(Read(R"({"a":{"a":1},"b":[{"a":1},{"a":1}]})"),
             R"({"a":{"a":1},"b":[{"a":1},{"a":1}]})");
+}
+
+// In small and large objects, with keys that differ early, late or in their
+// length only, given in any order.
+TEST(JsonTest, AnyNumberOfMembersIsPutInOrder) {
+  std::mt19937_64 random(11);
+  const std::string nul("\0", 1);
+  const std::string stems[] = {"",
+                               "a",
+                               std::string("a") + nul,
+                               "temperature.of.",
+                               "temperatu",
+                               "temperat",
+                               nul,
+                               "\xC3\xA9",
+                               "\xF0\x9F\x98\x80 faces",
+                               std::string(300, 'k')};
+  for (size_t count : {1, 2, 7, 23, 24, 25, 60, 400}) {
+    std::set<std::string> keys;
+    while (keys.size() < count) {
+      std::string key = stems[random() % std::size(stems)];
+      if (random() % 2 == 0) absl::StrAppend(&key, random() % 1000);
+      keys.insert(key);
+    }
+    std::vector<std::string> shuffled(keys.begin(), keys.end());
+    std::shuffle(shuffled.begin(), shuffled.end(), random);
+    const auto text_of = [](const auto& names) {
+      std::string text;
+      JsonWriter writer(&text);
+      writer.BeginObject();
+      for (const std::string& name : names) {
+        writer.Key(name).String(name);
+      }
+      writer.EndObject();
+      return text;
+    };
+    EXPECT_EQ(Read(text_of(shuffled)), text_of(keys)) << count;
+
+    // Once more, somewhere.
+    const std::string twice = shuffled[random() % count];
+    shuffled.insert(shuffled.begin() + static_cast<ptrdiff_t>(random() % count),
+                    twice);
+    EXPECT_THAT(ErrorOf(text_of(shuffled)),
+                HasSubstr(absl::StrCat("\"", twice, "\" occurs twice")));
+  }
+}
+
+TEST(JsonTest, StringsAndNamesOfEverySizeAreKept) {
+  std::string bytes;
+  for (int i = 0; i < 70'000; ++i) {
+    bytes.push_back(static_cast<char>('0' + i % 61));
+  }
+  JsonParser parser;
+  std::vector<size_t> sizes = {127, 128, 129, 16'383, 16'384, 70'000};
+  for (size_t size = 0; size < 100; ++size) sizes.push_back(size);
+  for (const size_t size : sizes) {
+    std::string text;
+    JsonWriter writer(&text);
+    writer.BeginObject();
+    writer.Key(bytes.substr(0, size)).String(bytes.substr(0, size));
+    writer.EndObject();
+    EXPECT_EQ(JsonText(parser.Parse(text)->view()), text) << size;
+  }
+}
+
+// What takes the most room for its text.
+TEST(JsonTest, ShortTextsMayBecomeLonger) {
+  for (const char* one : {"1e1", "0", "{}", "[]", "\"\"", "-1"}) {
+    for (const int count : {1, 2, 100, 5000}) {
+      std::string text = "[";
+      for (int i = 0; i < count; ++i) {
+        absl::StrAppend(&text, i > 0 ? "," : "", one);
+      }
+      text += "]";
+      const absl::StatusOr<Json> json = ParseJson(text);
+      ASSERT_TRUE(json.ok());
+      EXPECT_EQ(*ParseJson(JsonText(json->view())), *json);
+      EXPECT_FALSE(json->view().At(count - 1).is_undefined());
+      EXPECT_TRUE(json->view().At(count).is_undefined());
+    }
+  }
 }
 
 TEST(JsonTest, DepthHasALimit) {
@@ -212,6 +297,21 @@ TEST(JsonTest, AParserIsReusable) {
     EXPECT_TRUE(json->view().At(1000).is_integer());
     EXPECT_FALSE(parser.Parse("{").ok());
     EXPECT_EQ(JsonText(parser.Parse("[1]")->view()), "[1]");
+  }
+}
+
+TEST(JsonTest, AViewIsWhatParsingGives) {
+  JsonParser parser;
+  for (const char* text : {"null", "[1,2.5]", R"({"b":{"d":1,"c":"x"},"a":0})",
+                           "{\"a\":[]}", "[1,", R"({"a":1,"a":2})", "7"}) {
+    const absl::StatusOr<Json> json = ParseJson(text);
+    const absl::StatusOr<JsonView> view = parser.ParseView(text);
+    ASSERT_EQ(view.ok(), json.ok());
+    if (view.ok()) {
+      EXPECT_EQ(view->bytes(), json->bytes());
+    } else {
+      EXPECT_EQ(view.status(), json.status());
+    }
   }
 }
 

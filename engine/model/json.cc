@@ -1,10 +1,11 @@
 #include "engine/model/json.h"
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <cmath>
 #include <cstring>
-#include <optional>
+#include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "engine/model/check.h"
@@ -14,16 +15,14 @@
 namespace muster {
 namespace {
 
-enum Tag : char {
-  kTagNull = 1,
-  kTagFalse,
-  kTagTrue,
-  kTagInteger,
-  kTagDouble,
-  kTagString,
-  kTagArray,
-  kTagObject,
-};
+using json_internal::kTagArray;
+using json_internal::kTagDouble;
+using json_internal::kTagFalse;
+using json_internal::kTagInteger;
+using json_internal::kTagNull;
+using json_internal::kTagObject;
+using json_internal::kTagString;
+using json_internal::kTagTrue;
 
 void AppendVarint(uint64_t v, std::string* out) {
   while (v >= 0x80) {
@@ -42,52 +41,8 @@ char* PutVarint(uint64_t v, char* to) {
   return to;
 }
 
-uint64_t ReadVarint(const char** p) {
-  uint64_t v = 0;
-  for (int shift = 0;; shift += 7) {
-    const uint8_t byte = static_cast<uint8_t>(*(*p)++);
-    v |= static_cast<uint64_t>(byte & 0x7f) << shift;
-    if (byte < 0x80) return v;
-  }
-}
-
 uint64_t ZigZag(int64_t v) {
   return (static_cast<uint64_t>(v) << 1) ^ static_cast<uint64_t>(v >> 63);
-}
-int64_t UnZigZag(uint64_t v) {
-  return static_cast<int64_t>((v >> 1) ^ (~(v & 1) + 1));
-}
-
-uint32_t ReadSize(const char* p) {
-  uint32_t size;
-  std::memcpy(&size, p, sizeof(size));
-  return size;
-}
-
-absl::string_view ReadString(const char** p) {
-  const uint64_t size = ReadVarint(p);
-  absl::string_view text(*p, size);
-  *p += size;
-  return text;
-}
-
-// The byte behind the value at `p`.
-const char* Skip(const char* p) {
-  switch (*p++) {
-    case kTagInteger:
-      ReadVarint(&p);
-      return p;
-    case kTagDouble:
-      return p + sizeof(double);
-    case kTagString:
-      ReadString(&p);
-      return p;
-    case kTagArray:
-    case kTagObject:
-      return p + sizeof(uint32_t) + ReadSize(p);
-    default:
-      return p;
-  }
 }
 
 }  // namespace
@@ -114,69 +69,9 @@ absl::string_view JsonKindName(JsonKind kind) {
 
 // ---------------------------------------------------------------- JsonView
 
-JsonKind JsonView::kind() const {
-  if (p_ == nullptr) return JsonKind::kUndefined;
-  switch (*p_) {
-    case kTagNull:
-      return JsonKind::kNull;
-    case kTagFalse:
-    case kTagTrue:
-      return JsonKind::kBool;
-    case kTagInteger:
-    case kTagDouble:
-      return JsonKind::kNumber;
-    case kTagString:
-      return JsonKind::kString;
-    case kTagArray:
-      return JsonKind::kArray;
-    case kTagObject:
-      return JsonKind::kObject;
-  }
-  MUSTER_CHECK(false && "bytes that JsonBuilder did not write");
-}
-
-bool JsonView::bool_value() const {
-  MUSTER_DCHECK(is_bool());
-  return *p_ == kTagTrue;
-}
-
-JsonView JsonView::Null() {
-  static constexpr char kEncoded = kTagNull;
-  return JsonView(&kEncoded);
-}
-
-bool JsonView::is_integer() const {
-  return p_ != nullptr && *p_ == kTagInteger;
-}
-
-int64_t JsonView::int_value() const {
-  MUSTER_DCHECK(is_integer());
-  const char* p = p_ + 1;
-  return UnZigZag(ReadVarint(&p));
-}
-
-double JsonView::number_value() const {
-  MUSTER_DCHECK(is_number());
-  if (*p_ == kTagInteger) return static_cast<double>(int_value());
-  double value;
-  std::memcpy(&value, p_ + 1, sizeof(value));
-  return value;
-}
-
-absl::string_view JsonView::string_value() const {
-  MUSTER_DCHECK(is_string());
-  const char* p = p_ + 1;
-  return ReadString(&p);
-}
-
 JsonView JsonView::Find(absl::string_view key) const {
-  if (p_ == nullptr || *p_ != kTagObject) return JsonView();
-  const char* p = p_ + 1;
-  const char* end = p + sizeof(uint32_t) + ReadSize(p);
-  p += sizeof(uint32_t);
-  while (p != end) {
-    if (ReadString(&p) == key) return JsonView(p);
-    p = Skip(p);
+  for (const Member& member : members()) {
+    if (member.key == key) return member.value;
   }
   return JsonView();
 }
@@ -187,46 +82,6 @@ JsonView JsonView::At(int64_t index) const {
     if (index-- == 0) return element;
   }
   return JsonView();
-}
-
-JsonView::Range<JsonView::MemberIterator> JsonView::members() const {
-  if (p_ == nullptr || *p_ != kTagObject) {
-    return {MemberIterator(nullptr, nullptr), MemberIterator(nullptr, nullptr)};
-  }
-  const char* first = p_ + 1 + sizeof(uint32_t);
-  const char* end = first + ReadSize(p_ + 1);
-  return {MemberIterator(first, end), MemberIterator(end, end)};
-}
-
-JsonView::Range<JsonView::ElementIterator> JsonView::elements() const {
-  if (p_ == nullptr || *p_ != kTagArray) {
-    return {ElementIterator(nullptr), ElementIterator(nullptr)};
-  }
-  const char* first = p_ + 1 + sizeof(uint32_t);
-  return {ElementIterator(first), ElementIterator(first + ReadSize(p_ + 1))};
-}
-
-absl::string_view JsonView::bytes() const {
-  if (p_ == nullptr) return absl::string_view();
-  return absl::string_view(p_, Skip(p_) - p_);
-}
-
-void JsonView::MemberIterator::Read() {
-  if (p_ == end_) return;
-  const char* p = p_;
-  member_.key = ReadString(&p);
-  member_.value = JsonView(p);
-}
-
-JsonView::MemberIterator& JsonView::MemberIterator::operator++() {
-  p_ = Skip(member_.value.p_);
-  Read();
-  return *this;
-}
-
-JsonView::ElementIterator& JsonView::ElementIterator::operator++() {
-  p_ = Skip(p_);
-  return *this;
 }
 
 // -------------------------------------------------------------------- Json
@@ -438,91 +293,238 @@ absl::Status FormatError(absl::string_view text, simdjson::error_code error) {
 }
 
 // Encodes a parsed value with its members in order.
+//
+// Walks the parser's tape instead of its elements, each of which would look up
+// the tape again (simdjson: doc/tape.md):
+//
+//   {"a":[1]}   r.. {>6 "0 [>5 l 1 ]. }. r..      >n: what comes behind
+//
+// A word has its type in the upper 8 bits.  The number of a container is the
+// index behind it; a string's, where it stands in the string buffer, with its
+// size in front.
 class Encoder {
  public:
-  explicit Encoder(std::string* out) : builder_(out) {}
+  // Makes room for what a text of `text_size` bytes can become, in `document`.
+  // At worst 3 bytes make 9: "1e1" is a double.
+  void Reset(const dom::document& document, size_t text_size) {
+    tape_ = document.tape.get();
+    strings_ = reinterpret_cast<const char*>(document.string_buf.get());
+    const size_t capacity = 3 * text_size + kBlock;
+    if (capacity > capacity_) {
+      capacity_ = std::max(capacity, 2 * capacity_);
+      buffer_ = std::make_unique_for_overwrite<char[]>(capacity_);
+    }
+    out_ = buffer_.get();
+    duplicate_ = absl::string_view();
+    has_duplicate_ = false;
+  }
 
-  // The name of a member that an object has twice.
-  const std::optional<std::string>& duplicate() const { return duplicate_; }
+  // The encoded value.  Valid until Reset().
+  JsonView Encode() {
+    EncodeAt(1);  // Behind the root's word.
+    return JsonView::FromEncoded(buffer_.get());
+  }
 
-  void Encode(const dom::element& element) {
-    // Each value is taken as what it says it is: nothing can go wrong.
-    switch (element.type()) {
-      case dom::element_type::ARRAY: {
-        const dom::array array = element.get_array().value_unsafe();
-        builder_.BeginArray();
-        for (dom::element e : array) Encode(e);
-        builder_.EndArray();
-        return;
+  // Whether an object has a member twice, and its name.  Valid until the
+  // document changes.
+  bool has_duplicate() const { return has_duplicate_; }
+  absl::string_view duplicate() const { return duplicate_; }
+
+ private:
+  // Strings are copied in blocks: nearly all are shorter than one, and a loop
+  // or a call for each takes longer.  simdjson writes its buffer in such blocks
+  // too, so that there is always one behind a string.
+  static constexpr size_t kBlock = 32;
+  static_assert(kBlock <= simdjson::SIMDJSON_PADDING);
+
+  struct Entry {
+    // The key's first 8 bytes, of which the first counts most; then zeros.
+    uint64_t prefix;
+    const char* key;
+    uint32_t key_size;
+    uint32_t value;  // Index on the tape.
+
+    absl::string_view key_view() const { return {key, key_size}; }
+    friend bool operator<(const Entry& a, const Entry& b) {
+      return a.prefix != b.prefix ? a.prefix < b.prefix
+                                  : a.key_view() < b.key_view();
+    }
+  };
+
+  char TypeAt(size_t index) const {
+    return static_cast<char>(tape_[index] >> 56);
+  }
+  uint32_t IndexBehind(size_t container) const {
+    return static_cast<uint32_t>(tape_[container]);
+  }
+  // Where the string at `index` is.
+  const char* StringAt(size_t index, uint32_t* size) const {
+    const char* p = strings_ + (tape_[index] & ~uint64_t{0} >> 8);
+    std::memcpy(size, p, sizeof(*size));
+    return p + sizeof(*size);
+  }
+
+  void Put(char c) { *out_++ = c; }
+  void PutVarint(uint64_t v) {
+    while (v >= 0x80) {
+      Put(static_cast<char>(v | 0x80));
+      v >>= 7;
+    }
+    Put(static_cast<char>(v));
+  }
+  void PutString(const char* text, uint32_t size) {
+    PutVarint(size);
+    std::memcpy(out_, text, kBlock);
+    if (size > kBlock) std::memcpy(out_, text, size);
+    out_ += size;
+  }
+  // Leaves room for a size, and says where.
+  char* Open(char tag) {
+    Put(tag);
+    out_ += sizeof(uint32_t);
+    return out_;
+  }
+  void Close(char* first) {
+    const uint32_t size = static_cast<uint32_t>(out_ - first);
+    std::memcpy(first - sizeof(size), &size, sizeof(size));
+  }
+
+  // Returns the index behind the value.
+  size_t EncodeAt(size_t index) {
+    switch (TypeAt(index)) {
+      case '{':
+        return EncodeObject(index);
+      case '[': {
+        char* const first = Open(kTagArray);
+        for (++index; TypeAt(index) != ']';) index = EncodeAt(index);
+        Close(first);
+        return index + 1;
       }
-      case dom::element_type::OBJECT:
-        EncodeObject(element.get_object().value_unsafe());
-        return;
-      case dom::element_type::INT64:
-        builder_.Int(element.get_int64().value_unsafe());
-        return;
-      case dom::element_type::UINT64:
-        builder_.Double(
-            static_cast<double>(element.get_uint64().value_unsafe()));
-        return;
-      case dom::element_type::DOUBLE:
-        builder_.Double(element.get_double().value_unsafe());
-        return;
-      case dom::element_type::STRING:
-        builder_.String(AsView(element.get_string().value_unsafe()));
-        return;
-      case dom::element_type::BOOL:
-        builder_.Bool(element.get_bool().value_unsafe());
-        return;
-      case dom::element_type::NULL_VALUE:
-        builder_.Null();
-        return;
+      case '"': {
+        uint32_t size;
+        const char* text = StringAt(index, &size);
+        Put(kTagString);
+        PutString(text, size);
+        return index + 1;
+      }
+      case 'l':
+        Put(kTagInteger);
+        PutVarint(ZigZag(static_cast<int64_t>(tape_[index + 1])));
+        return index + 2;
+      case 'u': {
+        const double value = static_cast<double>(tape_[index + 1]);
+        Put(kTagDouble);
+        std::memcpy(out_, &value, sizeof(value));
+        out_ += sizeof(value);
+        return index + 2;
+      }
+      case 'd':
+        Put(kTagDouble);
+        std::memcpy(out_, &tape_[index + 1], sizeof(double));
+        out_ += sizeof(double);
+        return index + 2;
+      case 't':
+        Put(kTagTrue);
+        return index + 1;
+      case 'f':
+        Put(kTagFalse);
+        return index + 1;
+      case 'n':
+        Put(kTagNull);
+        return index + 1;
+    }
+    MUSTER_CHECK(false && "a tape that simdjson did not write");
+  }
+
+  // The index behind the value, which is not written.
+  size_t SkipAt(size_t index) const {
+    switch (TypeAt(index)) {
+      case '{':
+      case '[':
+        return IndexBehind(index);
+      case 'l':
+      case 'u':
+      case 'd':
+        return index + 2;
+      default:
+        return index + 1;
     }
   }
 
- private:
-  struct Entry {
-    absl::string_view key;
-    dom::element value;
-  };
-
-  void EncodeObject(const dom::object& object) {
+  size_t EncodeObject(size_t object) {
     // One stack of entries for all levels: an object's are on top.
     const size_t first = entries_.size();
     bool sorted = true;
-    for (dom::key_value_pair field : object) {
-      const absl::string_view key = AsView(field.key);
-      sorted = sorted && (entries_.size() == first || entries_.back().key < key);
-      entries_.push_back({key, field.value});
+    for (size_t index = object + 1; TypeAt(index) != '}';) {
+      Entry entry;
+      entry.key = StringAt(index, &entry.key_size);
+      entry.prefix = PrefixOf(entry.key, entry.key_size);
+      entry.value = static_cast<uint32_t>(index + 1);
+      sorted = sorted && (entries_.size() == first || entries_.back() < entry);
+      entries_.push_back(entry);
+      index = SkipAt(index + 1);
     }
     const size_t last = entries_.size();
-    if (!sorted) {
-      std::sort(entries_.begin() + first, entries_.begin() + last,
-                [](const Entry& a, const Entry& b) { return a.key < b.key; });
-    }
-    builder_.BeginObject();
+    if (!sorted) SortFrom(first);
+    char* const begin = Open(kTagObject);
     for (size_t i = first; i < last; ++i) {
-      if (i > first && entries_[i].key == entries_[i - 1].key) {
-        duplicate_ = std::string(entries_[i].key);
+      const Entry entry = entries_[i];  // entries_ may move.
+      if (!sorted && i > first &&
+          entry.key_view() == entries_[i - 1].key_view()) {
+        has_duplicate_ = true;
+        duplicate_ = entry.key_view();
       }
-      builder_.Key(entries_[i].key);
-      const dom::element value = entries_[i].value;  // entries_ may move.
-      Encode(value);
+      PutString(entry.key, entry.key_size);
+      EncodeAt(entry.value);
     }
-    builder_.EndObject();
+    Close(begin);
     entries_.resize(first);
+    return IndexBehind(object);
   }
 
-  JsonBuilder builder_;
+  static uint64_t PrefixOf(const char* key, uint32_t size) {
+    uint64_t prefix;
+    std::memcpy(&prefix, key, sizeof(prefix));
+    if constexpr (std::endian::native == std::endian::little) {
+      prefix = __builtin_bswap64(prefix);
+    }
+    if (size >= sizeof(prefix)) return prefix;
+    return size == 0 ? 0 : prefix & ~uint64_t{0} << (64 - 8 * size);
+  }
+
+  void SortFrom(size_t first) {
+    const size_t last = entries_.size();
+    constexpr size_t kFew = 24;
+    if (last - first > kFew) {
+      std::sort(entries_.begin() + static_cast<ptrdiff_t>(first),
+                entries_.end());
+      return;
+    }
+    for (size_t i = first + 1; i < last; ++i) {
+      const Entry entry = entries_[i];
+      size_t to = i;
+      for (; to > first && entry < entries_[to - 1]; --to) {
+        entries_[to] = entries_[to - 1];
+      }
+      entries_[to] = entry;
+    }
+  }
+
+  const uint64_t* tape_ = nullptr;
+  const char* strings_ = nullptr;
+  std::unique_ptr<char[]> buffer_;
+  size_t capacity_ = 0;
+  char* out_ = nullptr;
   std::vector<Entry> entries_;
-  std::optional<std::string> duplicate_;
+  absl::string_view duplicate_;
+  bool has_duplicate_ = false;
 };
 
 }  // namespace
 
 struct JsonParser::Impl {
   dom::parser parser;
-  std::string scratch;
+  Encoder encoder;
 };
 
 JsonParser::JsonParser() : impl_(std::make_unique<Impl>()) {}
@@ -531,26 +533,32 @@ JsonParser::JsonParser(JsonParser&&) noexcept = default;
 JsonParser& JsonParser::operator=(JsonParser&&) noexcept = default;
 
 absl::StatusOr<Json> JsonParser::Parse(absl::string_view text) {
-  if (impl_->parser.capacity() < text.size()) {
+  absl::StatusOr<JsonView> view = ParseView(text);
+  if (!view.ok()) return view.status();
+  return Json(*view);
+}
+
+absl::StatusOr<JsonView> JsonParser::ParseView(absl::string_view text) {
+  dom::parser& parser = impl_->parser;
+  if (parser.capacity() < text.size()) {
     const size_t capacity = std::max<size_t>(text.size(), 4096);
     // simdjson's limit is one above the deepest that it takes.
-    if (auto error = impl_->parser.allocate(capacity, kJsonDepthMax + 1)) {
+    if (auto error = parser.allocate(capacity, kJsonDepthMax + 1)) {
       return FormatError(text, error);
     }
   }
-  dom::element root;
-  if (auto error = impl_->parser.parse(text.data(), text.size()).get(root)) {
+  if (auto error = parser.parse(text.data(), text.size()).error()) {
     return FormatError(text, error);
   }
-  impl_->scratch.clear();
-  Encoder encoder(&impl_->scratch);
-  encoder.Encode(root);
-  if (encoder.duplicate().has_value()) {
+  Encoder& encoder = impl_->encoder;
+  encoder.Reset(parser.doc, text.size());
+  const JsonView value = encoder.Encode();
+  if (encoder.has_duplicate()) {
     return MakeError(ErrorCode::kIotHubFormatError,
-                     absl::StrCat("the member \"", *encoder.duplicate(),
+                     absl::StrCat("the member \"", encoder.duplicate(),
                                   "\" occurs twice in one object"));
   }
-  return Json::FromBytes(std::string(impl_->scratch));
+  return value;
 }
 
 absl::StatusOr<Json> ParseJson(absl::string_view text) {

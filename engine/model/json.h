@@ -9,7 +9,8 @@
 //     double              8 bytes, little endian
 //     string              varint length, UTF-8
 //     array               u32 size of what follows, values
-//     object              u32 size of what follows, (varint length, key, value)*
+//     object              u32 size of what follows, (varint length, key,
+//     value)*
 //
 // Members stand in ascending order of their keys' bytes, which for UTF-8 is the
 // order of code points: the canonical order in which documents are written, and
@@ -19,14 +20,17 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/base/attributes.h"
+#include "absl/container/inlined_vector.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "engine/model/check.h"
 
 namespace muster {
 
@@ -45,6 +49,65 @@ enum class JsonKind : uint8_t {
 
 // "undefined", "null", "boolean", "number", "string", "array", "object".
 absl::string_view JsonKindName(JsonKind kind);
+
+// How values are read: inlined, since all that looks at twins does it.
+namespace json_internal {
+
+enum Tag : char {
+  kTagNull = 1,
+  kTagFalse,
+  kTagTrue,
+  kTagInteger,
+  kTagDouble,
+  kTagString,
+  kTagArray,
+  kTagObject,
+};
+
+inline uint64_t ReadVarint(const char** p) {
+  uint64_t v = static_cast<uint8_t>(*(*p)++);
+  if (v < 0x80) return v;  // Nearly always.
+  v &= 0x7f;
+  for (int shift = 7;; shift += 7) {
+    const uint8_t byte = static_cast<uint8_t>(*(*p)++);
+    v |= static_cast<uint64_t>(byte & 0x7f) << shift;
+    if (byte < 0x80) return v;
+  }
+}
+
+inline uint32_t ReadSize(const char* p) {
+  uint32_t size;
+  std::memcpy(&size, p, sizeof(size));
+  return size;
+}
+
+inline absl::string_view ReadString(const char** p) {
+  const uint64_t size = ReadVarint(p);
+  absl::string_view text(*p, size);
+  *p += size;
+  return text;
+}
+
+// The byte behind the value at `p`.
+inline const char* Skip(const char* p) {
+  switch (*p++) {
+    case kTagInteger:
+      ReadVarint(&p);
+      return p;
+    case kTagDouble:
+      return p + sizeof(double);
+    case kTagString:
+      ReadString(&p);
+      return p;
+    case kTagArray:
+    case kTagObject:
+      return p + sizeof(uint32_t) + ReadSize(p);
+    default:
+      return p;
+  }
+}
+
+}  // namespace json_internal
 
 // A value inside somebody else's bytes; a pointer, to be passed by value.
 // Valid as long as the Json (or buffer) it came from.  Thread-safe to read.
@@ -70,17 +133,21 @@ class JsonView {
 
   JsonKind kind() const;
   bool is_undefined() const { return p_ == nullptr; }
-  bool is_null() const { return kind() == JsonKind::kNull; }
-  bool is_bool() const { return kind() == JsonKind::kBool; }
-  bool is_number() const { return kind() == JsonKind::kNumber; }
-  bool is_string() const { return kind() == JsonKind::kString; }
-  bool is_array() const { return kind() == JsonKind::kArray; }
-  bool is_object() const { return kind() == JsonKind::kObject; }
+  bool is_null() const { return HasTag(json_internal::kTagNull); }
+  bool is_bool() const {
+    return HasTag(json_internal::kTagFalse) || HasTag(json_internal::kTagTrue);
+  }
+  bool is_number() const {
+    return is_integer() || HasTag(json_internal::kTagDouble);
+  }
+  bool is_string() const { return HasTag(json_internal::kTagString); }
+  bool is_array() const { return HasTag(json_internal::kTagArray); }
+  bool is_object() const { return HasTag(json_internal::kTagObject); }
 
   // REQUIRES: is_bool().
   bool bool_value() const;
   // True for a number written without fraction and exponent that fits int64_t.
-  bool is_integer() const;
+  bool is_integer() const { return HasTag(json_internal::kTagInteger); }
   // REQUIRES: is_integer().
   int64_t int_value() const;
   // REQUIRES: is_number().  Integers beyond 2^53 are rounded.
@@ -109,6 +176,9 @@ class JsonView {
   friend class MemberIterator;
   friend class ElementIterator;
   explicit JsonView(const char* p) : p_(p) {}
+  bool HasTag(json_internal::Tag tag) const {
+    return p_ != nullptr && *p_ == tag;
+  }
 
   const char* p_ = nullptr;
 };
@@ -123,12 +193,22 @@ class JsonView::MemberIterator {
   MemberIterator(const char* p, const char* end) : p_(p), end_(end) { Read(); }
   const Member& operator*() const { return member_; }
   const Member* operator->() const { return &member_; }
-  MemberIterator& operator++();
+  MemberIterator& operator++() {
+    p_ = json_internal::Skip(member_.value.p_);
+    Read();
+    return *this;
+  }
   bool operator==(const MemberIterator& o) const { return p_ == o.p_; }
   bool operator!=(const MemberIterator& o) const { return p_ != o.p_; }
 
  private:
-  void Read();
+  void Read() {
+    if (p_ == end_) return;
+    const char* p = p_;
+    member_.key = json_internal::ReadString(&p);
+    member_.value = JsonView(p);
+  }
+
   const char* p_;
   const char* end_;
   Member member_;
@@ -138,13 +218,77 @@ class JsonView::ElementIterator {
  public:
   explicit ElementIterator(const char* p) : p_(p) {}
   JsonView operator*() const { return JsonView(p_); }
-  ElementIterator& operator++();
+  ElementIterator& operator++() {
+    p_ = json_internal::Skip(p_);
+    return *this;
+  }
   bool operator==(const ElementIterator& o) const { return p_ == o.p_; }
   bool operator!=(const ElementIterator& o) const { return p_ != o.p_; }
 
  private:
   const char* p_;
 };
+
+inline JsonKind JsonView::kind() const {
+  static constexpr JsonKind kKinds[] = {
+      JsonKind::kUndefined, JsonKind::kNull,   JsonKind::kBool,
+      JsonKind::kBool,      JsonKind::kNumber, JsonKind::kNumber,
+      JsonKind::kString,    JsonKind::kArray,  JsonKind::kObject,
+  };
+  if (p_ == nullptr) return JsonKind::kUndefined;
+  // 0 or more than kTagObject: bytes that JsonBuilder did not write.
+  const uint8_t tag = static_cast<uint8_t>(*p_);
+  MUSTER_CHECK(tag - 1u < json_internal::kTagObject);
+  return kKinds[tag];
+}
+
+inline bool JsonView::bool_value() const {
+  MUSTER_DCHECK(is_bool());
+  return *p_ == json_internal::kTagTrue;
+}
+
+inline int64_t JsonView::int_value() const {
+  MUSTER_DCHECK(is_integer());
+  const char* p = p_ + 1;
+  const uint64_t zigzag = json_internal::ReadVarint(&p);
+  return static_cast<int64_t>((zigzag >> 1) ^ (~(zigzag & 1) + 1));
+}
+
+inline double JsonView::number_value() const {
+  MUSTER_DCHECK(is_number());
+  if (is_integer()) return static_cast<double>(int_value());
+  double value;
+  std::memcpy(&value, p_ + 1, sizeof(value));
+  return value;
+}
+
+inline absl::string_view JsonView::string_value() const {
+  MUSTER_DCHECK(is_string());
+  const char* p = p_ + 1;
+  return json_internal::ReadString(&p);
+}
+
+inline JsonView::Range<JsonView::MemberIterator> JsonView::members() const {
+  if (!is_object()) {
+    return {MemberIterator(nullptr, nullptr), MemberIterator(nullptr, nullptr)};
+  }
+  const char* first = p_ + 1 + sizeof(uint32_t);
+  const char* end = first + json_internal::ReadSize(p_ + 1);
+  return {MemberIterator(first, end), MemberIterator(end, end)};
+}
+
+inline JsonView::Range<JsonView::ElementIterator> JsonView::elements() const {
+  if (!is_array()) return {ElementIterator(nullptr), ElementIterator(nullptr)};
+  const char* first = p_ + 1 + sizeof(uint32_t);
+  return {ElementIterator(first),
+          ElementIterator(first + json_internal::ReadSize(p_ + 1))};
+}
+
+inline absl::string_view JsonView::bytes() const {
+  if (p_ == nullptr) return absl::string_view();
+  return absl::string_view(p_,
+                           static_cast<size_t>(json_internal::Skip(p_) - p_));
+}
 
 // Owns an encoded value.  Copying copies the bytes.
 class Json {
@@ -156,8 +300,7 @@ class Json {
   static Json EmptyObject();
 
   JsonView view() const ABSL_ATTRIBUTE_LIFETIME_BOUND {
-    return bytes_.empty() ? JsonView()
-                          : JsonView::FromEncoded(bytes_.data());
+    return bytes_.empty() ? JsonView() : JsonView::FromEncoded(bytes_.data());
   }
   bool is_undefined() const { return bytes_.empty(); }
   const std::string& bytes() const { return bytes_; }
@@ -203,7 +346,8 @@ class JsonBuilder {
   void End();
 
   std::string* out_;
-  std::vector<size_t> open_;  // Offsets of the sizes still to be filled in.
+  // Offsets of the sizes still to be filled in.  Twins are hardly ever deeper.
+  absl::InlinedVector<size_t, 8> open_;
 };
 
 // Single values in a buffer of the caller's, for views of what is stored in
@@ -217,7 +361,9 @@ char* EncodeJsonStringHead(size_t size, char* to);
 
 // Turns JSON text (RFC 8259, UTF-8) into Json.  Reusable: keeps its buffers, so
 // that a parser per thread parses many texts without allocating for each.  Not
-// thread-safe.  Speed: about 0.5 GB/s of text.
+// thread-safe.  Speed: 0.85 GB/s of text for twins of 735 bytes; a text of a
+// few members takes less than 0.1 us.  Keeps about 18 bytes per byte of the
+// longest text so far.
 class JsonParser {
  public:
   JsonParser();
@@ -229,6 +375,10 @@ class JsonParser {
   // JSON, is deeper than kJsonDepthMax, names a member twice in one object
   // (the message says which), or has a number beyond the range of a double.
   absl::StatusOr<Json> Parse(absl::string_view text);
+
+  // The same, but the value is the parser's, and valid until the next call.
+  absl::StatusOr<JsonView> ParseView(absl::string_view text)
+      ABSL_ATTRIBUTE_LIFETIME_BOUND;
 
  private:
   struct Impl;
