@@ -102,6 +102,11 @@ Json Json::EmptyObject() {
 
 // ------------------------------------------------------------- JsonBuilder
 
+JsonView JsonView::Null() {
+  static constexpr char kEncoded = kTagNull;
+  return JsonView(&kEncoded);
+}
+
 void JsonBuilder::Null() { out_->push_back(kTagNull); }
 
 void JsonBuilder::Bool(bool value) {

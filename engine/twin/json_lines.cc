@@ -4,20 +4,21 @@
 #include <cstring>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "engine/model/check.h"
 #include "engine/model/error.h"
 #include "engine/model/json.h"
 #include "engine/twin/device_hash.h"
+#include "engine/twin/parsed_twin.h"
 
 namespace muster {
 namespace {
 
-// Twins put in under one lock of a partition's id table: a few hundred
-// microseconds for whoever waits.
-constexpr size_t kCommitBatch = 1024;
+// Documents that are parsed before they are put into shards: so many that the
+// lock of a partition is taken for several at a time, so few that they are
+// still in the processor's cache.
+constexpr size_t kStageBatch = 512;
 
 constexpr absl::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
@@ -67,9 +68,10 @@ std::vector<LineChunk> CutLines(absl::string_view text, size_t chunk_size) {
 JsonLinesLoader::JsonLinesLoader(TwinIndex* index, const Options& options)
     : index_(*index),
       options_(options),
-      pending_(static_cast<size_t>(index->partition_count())) {}
+      staged_(std::make_unique<Staged[]>(
+          static_cast<size_t>(index->partition_count()))) {}
 
-void JsonLinesLoader::Refuse(int64_t line, const absl::Status& status) {
+void JsonLinesLoader::Refuse(int64_t line, Refusal refusal) {
   if (!options_.skip_bad_lines) {
     int64_t lowest = bad_line_.load(std::memory_order_relaxed);
     // Relaxed: a stale value only lets others do work for nothing.
@@ -79,16 +81,27 @@ void JsonLinesLoader::Refuse(int64_t line, const absl::Status& status) {
   }
   absl::MutexLock lock(&mutex_);
   ++refused_count_;
-  refused_.emplace(line,
-                   PrefixError(absl::StrCat("line ", line, ": "), status));
+  refused_.emplace(line, std::move(refusal));
   const size_t kept = std::max<size_t>(options_.messages_max, 1);
   if (refused_.size() > kept) refused_.erase(std::prev(refused_.end()));
 }
 
 void JsonLinesLoader::Add(absl::string_view lines, int64_t first_line_number) {
+  {
+    absl::MutexLock lock(&mutex_);
+    MUSTER_CHECK(!committed_);
+  }
   if (first_line_number == 1) absl::ConsumePrefix(&lines, kByteOrderMark);
-  std::vector<std::vector<Pending>> prepared(
+  std::vector<std::vector<Parsed>> parsed(
       static_cast<size_t>(index_.partition_count()));
+  size_t parsed_count = 0;
+  const auto stage = [&] {
+    for (size_t i = 0; i < parsed.size(); ++i) {
+      if (!parsed[i].empty()) Stage(staged_[i], parsed[i]);
+      parsed[i].clear();
+    }
+    parsed_count = 0;
+  };
   JsonParser parser;
   for (int64_t number = first_line_number; !lines.empty(); ++number) {
     if (number > bad_line_.load(std::memory_order_relaxed)) break;
@@ -97,131 +110,195 @@ void JsonLinesLoader::Add(absl::string_view lines, int64_t first_line_number) {
     lines.remove_prefix(size);
     if (line.empty()) continue;
     if (line.size() > kJsonLineSizeMax) {
-      Refuse(number, MakeError(ErrorCode::kMessageTooLarge,
-                               absl::StrCat("the line has ", line.size(),
-                                            " bytes; at most ",
-                                            kJsonLineSizeMax, " are allowed")));
+      Refuse(number, {MakeError(ErrorCode::kMessageTooLarge,
+                                absl::StrCat("the line has ", line.size(),
+                                             " bytes; at most ",
+                                             kJsonLineSizeMax, " are allowed")),
+                      ""});
       continue;
     }
     absl::StatusOr<Json> document = parser.Parse(line);
     if (!document.ok()) {
-      Refuse(number, WithColumn(document.status()));
+      Refuse(number, {WithColumn(document.status()), ""});
       continue;
     }
+    // Once here for what is wrong, and once more where it is put in: checking
+    // is cheaper than keeping.
     absl::StatusOr<ParsedTwin> twin = ParseTwin(document->view());
     if (!twin.ok()) {
-      Refuse(number, twin.status());
+      Refuse(number, {twin.status(), ""});
       continue;
     }
     const uint64_t hash = DeviceHash(twin->device_id);
-    prepared[PartitionOfHash(hash, index_.partition_count())].push_back(
-        {.hash = hash,
-         .line = number,
-         .device_id = std::string(twin->device_id),
-         .document = *std::move(document)});
+    parsed[static_cast<size_t>(PartitionOfHash(hash, index_.partition_count()))]
+        .push_back(
+            {.hash = hash, .line = number, .document = *std::move(document)});
+    if (++parsed_count == kStageBatch) stage();
   }
-  absl::MutexLock lock(&mutex_);
-  MUSTER_CHECK(!committed_);
-  for (size_t i = 0; i < prepared.size(); ++i) {
-    pending_[i].insert(pending_[i].end(),
-                       std::make_move_iterator(prepared[i].begin()),
-                       std::make_move_iterator(prepared[i].end()));
+  stage();
+}
+
+void JsonLinesLoader::Stage(Staged& staged,
+                            const std::vector<Parsed>& documents) {
+  absl::MutexLock lock(&staged.mutex);
+  for (const Parsed& parsed : documents) {
+    const ParsedTwin twin = *ParseTwin(parsed.document.view());
+    const uint32_t hash = static_cast<uint32_t>(parsed.hash);
+    const std::optional<uint32_t> before =
+        staged.ids.Find(hash, [&](uint32_t place) {
+          staged.mutex.AssertHeld();
+          return staged.shards[place >> TwinIndex::kRowBits]->IdForTable(
+                     TwinIndex::Partition::RowOf(place)) == twin.device_id;
+        });
+    if (before.has_value()) {
+      // Of two lines with one id the later is the bad one, in whatever order
+      // they come.
+      const uint32_t number = *before >> TwinIndex::kRowBits;
+      const int row = TwinIndex::Partition::RowOf(*before);
+      const int64_t line =
+          staged.origins[number][static_cast<size_t>(row)].line;
+      Refuse(std::max(line, parsed.line),
+             {absl::OkStatus(), std::string(twin.device_id)});
+      if (line < parsed.line) continue;
+      absl::MutexLock shard_lock(&staged.shards[number]->mutex);
+      staged.shards[number]->Erase(row);
+      staged.shards[number]->RetainCutsFrom(UINT64_MAX);
+      staged.ids.Erase(hash, *before);
+      --staged.twin_count;
+    }
+    // The shard that the last one went to, or the one that one was taken from.
+    uint32_t number = before.has_value()
+                          ? *before >> TwinIndex::kRowBits
+                          : static_cast<uint32_t>(staged.shards.size()) - 1;
+    if (staged.shards.empty()) number = 0;
+    for (; number < staged.shards.size(); ++number) {
+      absl::ReaderMutexLock shard_lock(&staged.shards[number]->mutex);
+      if (staged.shards[number]->has_room()) break;
+    }
+    if (number == staged.shards.size()) {
+      staged.shards.push_back(std::make_unique<Shard>());
+      staged.origins.emplace_back();
+    }
+    Shard& shard = *staged.shards[number];
+    absl::MutexLock shard_lock(&shard.mutex);
+    const int row = shard.Insert(twin, absl::UnixEpoch());
+    if (!shard.has_room()) shard.Compact();
+    std::vector<Origin>& origins = staged.origins[number];
+    origins.resize(std::max(origins.size(), static_cast<size_t>(row) + 1));
+    origins[static_cast<size_t>(row)] = {
+        .line = parsed.line,
+        .missing = static_cast<uint8_t>(
+            (twin.etag.has_value() ? 0 : kEtag) |
+            (twin.version.has_value() ? 0 : kVersion) |
+            (twin.desired_version.has_value() ? 0 : kDesiredVersion) |
+            (twin.reported_version.has_value() ? 0 : kReportedVersion) |
+            (twin.connected.has_value() ? 0 : kConnection))};
+    staged.ids.Insert(hash, TwinIndex::Partition::PlaceOf(number, row));
+    ++staged.twin_count;
   }
 }
 
-void JsonLinesLoader::RefuseRepeated(std::vector<Pending>* pending) {
-  const auto by_line = [](const Pending& a, const Pending& b) {
-    return a.line < b.line;
-  };
-  if (!std::is_sorted(pending->begin(), pending->end(), by_line)) {
-    std::sort(pending->begin(), pending->end(), by_line);
-  }
-  absl::flat_hash_map<absl::string_view, int64_t> lines;
-  lines.reserve(pending->size());
-  std::vector<size_t> repeated;
-  for (size_t i = 0; i < pending->size(); ++i) {
-    const Pending& p = (*pending)[i];
-    const absl::string_view id = p.device_id;
-    const auto [first, is_new] = lines.emplace(id, p.line);
-    if (is_new) continue;
-    Refuse(p.line,
-           MakeError(ErrorCode::kArgumentInvalid,
-                     absl::StrCat("deviceId: \"", id, "\" stands on line ",
-                                  first->second, " already")));
-    repeated.push_back(i);
-  }
-  lines.clear();
-  if (repeated.empty()) return;
-  // Moving the others together keeps their order.
-  size_t kept = repeated[0];
-  size_t next = 0;
-  for (size_t i = repeated[0]; i < pending->size(); ++i) {
-    if (next < repeated.size() && repeated[next] == i) {
-      ++next;
-    } else {
-      (*pending)[kept++] = std::move((*pending)[i]);
+int64_t JsonLinesLoader::CountNew(int partition) {
+  Staged& staged = staged_[partition];
+  absl::MutexLock staged_lock(&staged.mutex);
+  const TwinIndex::Partition& real = index_.partitions_[partition];
+  absl::ReaderMutexLock lock(&real.mutex);
+  int64_t count = staged.twin_count;
+  if (real.ids.size() == 0) return count;
+  for (const std::unique_ptr<Shard>& shard : staged.shards) {
+    absl::ReaderMutexLock shard_lock(&shard->mutex);
+    for (int row = 0; row < shard->row_count(); ++row) {
+      const absl::string_view id = shard->IdForTable(row);
+      if (!id.empty() && real.Find(DeviceHash(id), id).has_value()) --count;
     }
   }
-  pending->resize(kept);
+  return count;
+}
+
+int64_t JsonLinesLoader::CommitPartition(int partition, absl::Time now) {
+  Staged& staged = staged_[partition];
+  absl::MutexLock staged_lock(&staged.mutex);
+  staged.ids = IdTable();
+  int64_t added = 0;
+  for (size_t i = 0; i < staged.shards.size(); ++i) {
+    std::unique_ptr<Shard> shard = std::move(staged.shards[i]);
+    const std::vector<Origin> origins = std::move(staged.origins[i]);
+    {
+      absl::MutexLock lock(&shard->mutex);
+      shard->SetBaseTime(now);
+      shard->Compact();
+    }
+    added += index_.Adopt(
+        partition, std::move(shard),
+        [&origins](int row, ParsedTwin* twin) {
+          const uint8_t missing = origins[static_cast<size_t>(row)].missing;
+          if (missing & kEtag) twin->etag.reset();
+          if (missing & kVersion) twin->version.reset();
+          if (missing & kDesiredVersion) twin->desired_version.reset();
+          if (missing & kReportedVersion) twin->reported_version.reset();
+          if (missing & kConnection) twin->connected.reset();
+        },
+        now);
+  }
+  return added;
 }
 
 absl::StatusOr<JsonLinesLoader::Loaded> JsonLinesLoader::Commit(
     absl::Time now) {
-  std::vector<std::vector<Pending>> pending;
+  Loaded loaded;
+  std::map<int64_t, Refusal> refused;
   {
     absl::MutexLock lock(&mutex_);
     MUSTER_CHECK(!committed_);
     committed_ = true;
-    pending = std::move(pending_);
-  }
-  for (std::vector<Pending>& partition : pending) RefuseRepeated(&partition);
-
-  Loaded loaded;
-  {
-    absl::MutexLock lock(&mutex_);
-    if (!options_.skip_bad_lines && !refused_.empty()) {
-      return refused_.begin()->second;
-    }
+    refused = std::move(refused_);
     loaded.skipped_count = refused_count_;
-    for (const auto& [line, status] : refused_) {
-      if (loaded.messages.size() == options_.messages_max) break;
-      loaded.messages.emplace_back(status.message());
+  }
+  for (auto& [line, refusal] : refused) {
+    if (!refusal.repeated_id.empty()) {
+      const uint64_t hash = DeviceHash(refusal.repeated_id);
+      Staged& staged = staged_[PartitionOfHash(hash, index_.partition_count())];
+      absl::MutexLock staged_lock(&staged.mutex);
+      const auto place =
+          staged.ids.Find(static_cast<uint32_t>(hash), [&](uint32_t candidate) {
+            staged.mutex.AssertHeld();
+            return staged.shards[candidate >> TwinIndex::kRowBits]->IdForTable(
+                       TwinIndex::Partition::RowOf(candidate)) ==
+                   refusal.repeated_id;
+          });
+      MUSTER_CHECK(place.has_value());
+      const Origin& origin =
+          staged.origins[*place >> TwinIndex::kRowBits][static_cast<size_t>(
+              TwinIndex::Partition::RowOf(*place))];
+      refusal.status = MakeError(
+          ErrorCode::kArgumentInvalid,
+          absl::StrCat("deviceId: \"", refusal.repeated_id,
+                       "\" stands on line ", origin.line, " already"));
     }
+    refusal.status =
+        PrefixError(absl::StrCat("line ", line, ": "), refusal.status);
+  }
+  if (!options_.skip_bad_lines && !refused.empty()) {
+    return refused.begin()->second.status;
+  }
+  for (const auto& [line, refusal] : refused) {
+    if (loaded.messages.size() == options_.messages_max) break;
+    loaded.messages.emplace_back(refusal.status.message());
   }
 
   // How many twins are new, so that they all have room before the first goes
   // in.  Others may add or erase some of them meanwhile: settled at the end.
   int64_t expected = 0;
-  for (size_t i = 0; i < pending.size(); ++i) {
-    const TwinIndex::Partition& partition = index_.partitions_[i];
-    absl::ReaderMutexLock lock(&partition.mutex);
-    expected += static_cast<int64_t>(pending[i].size());
-    if (partition.ids.empty()) continue;
-    for (const Pending& p : pending[i]) {
-      expected -= partition.Find(p.hash, p.device_id) != nullptr;
-    }
+  for (int i = 0; i < index_.partition_count(); ++i) {
+    expected += CountNew(i);
+    absl::MutexLock lock(&staged_[i].mutex);
+    loaded.twin_count += staged_[i].twin_count;
   }
   absl::Status status = index_.Reserve(expected);
   if (!status.ok()) return status;
-
   int64_t added = 0;
-  for (size_t i = 0; i < pending.size(); ++i) {
-    TwinIndex::Partition& partition = index_.partitions_[i];
-    std::vector<Pending> twins = std::move(pending[i]);
-    for (size_t first = 0; first < twins.size(); first += kCommitBatch) {
-      const size_t last = std::min(first + kCommitBatch, twins.size());
-      absl::MutexLock lock(&partition.mutex);
-      if (first == 0) {
-        partition.ids.reserve(partition.ids.size() + twins.size());
-      }
-      const size_t before = partition.ids.size();
-      for (size_t j = first; j < last; ++j) {
-        index_.Put(partition, twins[j].hash,
-                   *ParseTwin(twins[j].document.view()), now);
-      }
-      added += static_cast<int64_t>(partition.ids.size() - before);
-      loaded.twin_count += static_cast<int64_t>(last - first);
-    }
+  for (int i = 0; i < index_.partition_count(); ++i) {
+    added += CommitPartition(i, now);
   }
   index_.size_.fetch_add(added - expected, std::memory_order_relaxed);
   return loaded;

@@ -7,10 +7,10 @@
 //   }
 //   auto loaded = loader.Commit(clock.Now());
 //
-// Add() parses and checks; Commit() puts in what Add() prepared, and cannot
-// fail half way.  So a broken line 500,000 leaves the index as it was.  Between
-// the two the twins take the memory that they will take in the index, and 100
-// bytes each.
+// Add() parses, checks and puts the twins into shards of its own; Commit()
+// hands those shards to the index, and cannot fail half way.  So a broken line
+// 500,000 leaves the index as it was.  Between the two the twins take the
+// memory that they will take in the index, and 16 bytes each.
 //
 // Lines end with LF or CR LF; the last may have no end.  Empty lines count but
 // mean nothing, and a byte order mark may stand before line 1.
@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -30,7 +31,9 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "engine/twin/parsed_twin.h"
+#include "engine/model/json.h"
+#include "engine/twin/id_table.h"
+#include "engine/twin/shard.h"
 #include "engine/twin/twin_index.h"
 
 namespace muster {
@@ -72,14 +75,15 @@ class JsonLinesLoader {
 
   // Parses and checks whole lines, of which the first has this number in the
   // whole (from 1).  Keeps no reference.  Thread-safe: several threads may each
-  // take a chunk of the text, in any order.  About 2 us a twin.
+  // take a chunk of the text, in any order.  About 4 us a twin.
   // REQUIRES: Commit() has not been called.
   void Add(absl::string_view lines, int64_t first_line_number);
 
   // Puts in every twin that was added, as TwinIndex::Upsert() would: a twin
   // that the index has already is replaced.  Others may use the index meanwhile
-  // and see twins appear a thousand at a time.  To be called once, after the
-  // last Add() has returned.
+  // and see twins appear shard by shard.  Takes about 0.1 us a twin that is
+  // new, 10 us one that is not, and holds one partition's lock at a time.  To
+  // be called once, after the last Add() has returned.
   //
   // On an error nothing was put in.  What is wrong is said of the lowest bad
   // line: "line 500000: tags.location.floor: ..."
@@ -92,17 +96,46 @@ class JsonLinesLoader {
   absl::StatusOr<Loaded> Commit(absl::Time now);
 
  private:
-  struct Pending {
-    uint64_t hash;  // DeviceHash().
+  // What a document did not say, which counts only where the index has the twin
+  // already: see Shard::Overwrite().
+  enum Missing : uint8_t {
+    kEtag = 1,
+    kVersion = 2,
+    kDesiredVersion = 4,
+    kReportedVersion = 8,
+    kConnection = 16,
+  };
+  // What is known of a staged row beside the twin.
+  struct Origin {
+    int64_t line = 0;
+    uint8_t missing = 0;
+  };
+  // A partition's twins, in shards that only this loader knows.
+  struct Staged {
+    absl::Mutex mutex;
+    std::vector<std::unique_ptr<Shard>> shards ABSL_GUARDED_BY(mutex);
+    std::vector<std::vector<Origin>> origins ABSL_GUARDED_BY(mutex);  // By row.
+    IdTable ids ABSL_GUARDED_BY(mutex);
+    int64_t twin_count ABSL_GUARDED_BY(mutex) = 0;
+  };
+  // A bad line: what is wrong, or whose id stands on another line already.
+  struct Refusal {
+    absl::Status status;
+    std::string repeated_id;
+  };
+  struct Parsed {
+    uint64_t hash;
     int64_t line;
-    std::string device_id;
     Json document;
   };
 
   // Remembers a bad line.
-  void Refuse(int64_t line, const absl::Status& status);
-  // Sorts a partition's twins by line and refuses repeated ids.
-  void RefuseRepeated(std::vector<Pending>* pending);
+  void Refuse(int64_t line, Refusal refusal);
+  void Stage(Staged& staged, const std::vector<Parsed>& documents);
+  // How many of a partition's staged twins the index has not.
+  int64_t CountNew(int partition);
+  // Puts a partition's staged twins into the index; returns how many were new.
+  int64_t CommitPartition(int partition, absl::Time now);
 
   TwinIndex& index_;
   const Options options_;
@@ -111,12 +144,12 @@ class JsonLinesLoader {
   // does not matter any more.
   std::atomic<int64_t> bad_line_{INT64_MAX};
 
+  const std::unique_ptr<Staged[]> staged_;  // By partition.
+
   absl::Mutex mutex_;
-  // By partition.
-  std::vector<std::vector<Pending>> pending_ ABSL_GUARDED_BY(mutex_);
   int64_t refused_count_ ABSL_GUARDED_BY(mutex_) = 0;
   // By line: the lowest ones only, but at least one.
-  std::map<int64_t, absl::Status> refused_ ABSL_GUARDED_BY(mutex_);
+  std::map<int64_t, Refusal> refused_ ABSL_GUARDED_BY(mutex_);
   bool committed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

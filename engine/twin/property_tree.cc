@@ -300,11 +300,12 @@ void PropertyTree::Build(Section section, int row,
                          std::optional<int64_t> version,
                          JsonBuilder* out) const {
   out->BeginObject();
+  bool written = !version.has_value();
   const auto write_version = [&] {
-    if (!version.has_value()) return;
+    if (written) return;
     out->Key(kVersion);
-    out->Int(*version);
-    version.reset();
+    out->Int(version.value_or(0));
+    written = true;
   };
   for (const Node::Child& child : roots_[section].children) {
     if (!child.node->column.IsDefined(row)) continue;

@@ -365,6 +365,18 @@ void Shard::Overwrite(int row, const ParsedTwin& twin, absl::Time now) {
   ++sequence_;
 }
 
+void Shard::SetBaseTime(absl::Time now) {
+  const int64_t ticks = TicksFromTime(now);
+  for (IntColumn* column : {&desired_base_ticks_, &reported_base_ticks_}) {
+    IntColumn same;
+    same.Resize(capacity_);
+    for (int row = 0; row < row_count_; ++row) {
+      if (in_use_.Test(row)) same.Set(row, ticks);
+    }
+    *column = std::move(same);
+  }
+}
+
 void Shard::Compact() {
   ForEachSystemColumn(*this, [](IntColumn& column) { column.Compact(); });
   tree_.Compact();

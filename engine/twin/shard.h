@@ -78,14 +78,13 @@ struct TwinWrite {
 
 class Shard final : public CellSource {
  public:
-  // `index` over the whole TwinIndex.
-  Shard(int partition, int index) : partition_(partition), index_(index) {}
+  Shard() = default;
 
   Shard(const Shard&) = delete;
   Shard& operator=(const Shard&) = delete;
 
   int partition() const { return partition_; }
-  int index() const { return index_; }
+  int index() const { return index_; }  // Over the whole TwinIndex.
 
   // Public: dispatch/ guards its own state by it.  Comes behind the mutex of a
   // partition's id table: whoever holds it must not call the TwinIndex.
@@ -161,6 +160,7 @@ class Shard final : public CellSource {
                    std::string* buffer) const override;
 
  private:
+  friend class JsonLinesLoader;
   friend class ShardSnapshot;
   friend class TwinDocument;
   friend class TwinIndex;
@@ -198,6 +198,12 @@ class Shard final : public CellSource {
     return row;
   }
 
+  // Says where the shard is.  Once, before anybody else sees it.
+  void Place(int partition, int index) {
+    partition_ = partition;
+    index_ = index;
+  }
+
   bool has_room() const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
     return size() < kShardRowsMax && tree_.node_count() < kShardPathsMax;
   }
@@ -227,6 +233,9 @@ class Shard final : public CellSource {
   void SetConnected(int row, bool connected, absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
 
+  // Makes every node of every twin one that was touched at `now`.
+  // REQUIRES: no twin was updated since it was inserted.
+  void SetBaseTime(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   // Everything as small as it can be.  Takes milliseconds.
   void Compact() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
 
@@ -265,9 +274,9 @@ class Shard final : public CellSource {
   // Heap bytes.
   size_t MemoryUsage() const ABSL_SHARED_LOCKS_REQUIRED(mutex);
 
-  // Set once, before anybody else sees the shard.
-  int partition_;
-  int index_;
+  // By Place().
+  int partition_ = -1;
+  int index_ = -1;
 
   // See IdAt().
   std::array<std::unique_ptr<IdChunk>, kShardRowsMax / kIdChunkRows> ids_;

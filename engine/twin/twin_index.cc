@@ -48,18 +48,12 @@ TwinIndex::~TwinIndex() {
 
 // --------------------------------------------------------------- id tables
 
-bool TwinIndex::IdEqual::operator()(const IdEntry& entry,
-                                    const IdKey& key) const {
-  if (entry.hash != key.hash) return false;
-  partition->mutex.AssertReaderHeld();
-  return partition->ShardOf(entry.place)
-             .IdForTable(Partition::RowOf(entry.place)) == key.id;
-}
-
-const TwinIndex::IdEntry* TwinIndex::Partition::Find(
-    uint64_t hash, absl::string_view id) const {
-  const auto it = ids.find(IdKey{static_cast<uint32_t>(hash), id});
-  return it == ids.end() ? nullptr : &*it;
+std::optional<uint32_t> TwinIndex::Partition::Find(uint64_t hash,
+                                                   absl::string_view id) const {
+  return ids.Find(static_cast<uint32_t>(hash), [&](uint32_t place) {
+    mutex.AssertReaderHeld();
+    return ShardOf(place).IdForTable(RowOf(place)) == id;
+  });
 }
 
 TwinIndex::Partition& TwinIndex::PartitionOf(uint64_t hash) const {
@@ -76,10 +70,10 @@ Result TwinIndex::WithRow(absl::string_view device_id, Result none,
     int row;
     {
       absl::ReaderMutexLock lock(&partition.mutex);
-      const IdEntry* entry = partition.Find(hash, device_id);
-      if (entry == nullptr) return none;
-      shard = &partition.ShardOf(entry->place);
-      row = Partition::RowOf(entry->place);
+      const std::optional<uint32_t> place = partition.Find(hash, device_id);
+      if (!place.has_value()) return none;
+      shard = &partition.ShardOf(*place);
+      row = Partition::RowOf(*place);
     }
     // Between the locks, so that nobody who waits for a scan of the shard to
     // end keeps others from the table.  The device may go meanwhile.
@@ -99,7 +93,7 @@ Shard& TwinIndex::shard(int index) const {
               .load(std::memory_order_relaxed);
 }
 
-Shard* TwinIndex::AddShard(int partition) {
+Shard* TwinIndex::AddShard(Partition& partition, std::unique_ptr<Shard> shard) {
   absl::MutexLock lock(&shards_mutex_);
   const int index = shard_count_.load(std::memory_order_relaxed);
   MUSTER_CHECK(index < kShardsPerBlock * kShardBlocksMax);
@@ -107,12 +101,14 @@ Shard* TwinIndex::AddShard(int partition) {
   if (block.load(std::memory_order_relaxed) == nullptr) {
     block.store(new ShardBlock(), std::memory_order_relaxed);
   }
-  Shard* const shard = new Shard(partition, index);
+  shard->Place(static_cast<int>(&partition - partitions_.get()), index);
+  Shard* const added = shard.release();
+  partition.shards.push_back(added);
   (*block.load(std::memory_order_relaxed))[index % kShardsPerBlock].store(
-      shard, std::memory_order_relaxed);
+      added, std::memory_order_relaxed);
   // (2) Release: synchronizes-with (1), publishing the two stores above.
   shard_count_.store(index + 1, std::memory_order_release);
-  return shard;
+  return added;
 }
 
 // ------------------------------------------------------------------ writes
@@ -154,32 +150,106 @@ TwinWrite TwinIndex::Put(Partition& partition, uint64_t hash,
                          const ParsedTwin& twin, absl::Time now) {
   Shard* shard;
   int row;
-  if (const IdEntry* entry = partition.Find(hash, twin.device_id)) {
-    shard = &partition.ShardOf(entry->place);
-    row = Partition::RowOf(entry->place);
+  if (const auto place = partition.Find(hash, twin.device_id)) {
+    shard = &partition.ShardOf(*place);
+    row = Partition::RowOf(*place);
     absl::MutexLock lock(&shard->mutex);
     shard->Overwrite(row, twin, now);
     const TwinWrite after = shard->StateOf(row);
     Notify(TwinChange::Kind::kUpserted, *shard, row, nullptr, after, now);
     return after;
   }
-  if (partition.with_room.empty()) {
-    partition.with_room.push_back(
-        static_cast<uint32_t>(partition.shards.size()));
-    partition.shards.push_back(
-        AddShard(static_cast<int>(&partition - partitions_.get())));
+  for (;;) {
+    if (partition.with_room.empty()) {
+      partition.with_room.push_back(
+          static_cast<uint32_t>(partition.shards.size()));
+      AddShard(partition, std::make_unique<Shard>());
+    }
+    // A shard may be here twice, or may have run out of paths.
+    absl::ReaderMutexLock lock(
+        &partition.shards[partition.with_room.back()]->mutex);
+    if (partition.shards[partition.with_room.back()]->has_room()) break;
+    partition.with_room.pop_back();
   }
   const uint32_t number = partition.with_room.back();
   shard = partition.shards[number];
   absl::MutexLock lock(&shard->mutex);
   row = shard->Insert(twin, now);
   if (!shard->has_room()) partition.with_room.pop_back();
-  partition.ids.insert(
-      IdEntry{static_cast<uint32_t>(hash),
-              number << kRowBits | static_cast<uint32_t>(row)});
+  partition.ids.Insert(static_cast<uint32_t>(hash),
+                       Partition::PlaceOf(number, row));
   const TwinWrite after = shard->StateOf(row);
   Notify(TwinChange::Kind::kUpserted, *shard, row, nullptr, after, now);
   return after;
+}
+
+int64_t TwinIndex::Adopt(
+    int partition_number, std::unique_ptr<Shard> adopted,
+    absl::FunctionRef<void(int row, ParsedTwin* twin)> prepare,
+    absl::Time now) {
+  Partition& partition = partitions_[partition_number];
+  Shard& shard = *adopted;
+  absl::ReleasableMutexLock lock(&partition.mutex);
+  shard.mutex.Lock();
+  TwinDocument document;
+  // Puts the twin of a row where Put() would, and frees the row.
+  const auto move_out = [&](int row, uint64_t hash) {
+    partition.mutex.AssertHeld();
+    shard.mutex.AssertHeld();
+    document.Reset(&shard, row);
+    const Json full = document.Full(/*with_metadata=*/false);
+    ParsedTwin twin = *ParseTwin(full.view());
+    prepare(row, &twin);
+    Put(partition, hash, twin, now);
+    shard.Erase(row);
+  };
+  int64_t added = shard.size();
+  if (partition.ids.size() > 0) {
+    for (int row = 0; row < shard.row_count(); ++row) {
+      const absl::string_view id = shard.IdForTable(row);
+      if (id.empty()) continue;
+      const uint64_t hash = DeviceHash(id);
+      if (!partition.Find(hash, id).has_value()) continue;
+      move_out(row, hash);
+      --added;
+    }
+  }
+  int room = 0;
+  if (!partition.with_room.empty()) {
+    const Shard& open = *partition.shards[partition.with_room.back()];
+    absl::ReaderMutexLock open_lock(&open.mutex);
+    room = open.has_room() ? kShardRowsMax - open.size() : 0;
+  }
+  if (shard.size() <= room) {
+    for (int row = 0; row < shard.row_count(); ++row) {
+      const absl::string_view id = shard.IdForTable(row);
+      if (!id.empty()) move_out(row, DeviceHash(id));
+    }
+    shard.mutex.Unlock();
+    return added;
+  }
+  shard.RetainCutsFrom(shard.sequence());
+  const uint32_t number = static_cast<uint32_t>(partition.shards.size());
+  AddShard(partition, std::move(adopted));
+  partition.ids.Reserve(partition.ids.size() + static_cast<size_t>(added));
+  for (int row = 0; row < shard.row_count(); ++row) {
+    const absl::string_view id = shard.IdForTable(row);
+    if (id.empty()) continue;
+    partition.ids.Insert(static_cast<uint32_t>(DeviceHash(id)),
+                         Partition::PlaceOf(number, row));
+  }
+  if (shard.has_room()) partition.with_room.push_back(number);
+  // Who wants one of these devices may look it up, and waits for the shard.
+  lock.Release();
+  if (options_.observer != nullptr) {
+    for (int row = 0; row < shard.row_count(); ++row) {
+      if (!shard.rows_in_use().Test(row)) continue;
+      Notify(TwinChange::Kind::kUpserted, shard, row, nullptr,
+             shard.StateOf(row), now);
+    }
+  }
+  shard.mutex.Unlock();
+  return added;
 }
 
 absl::StatusOr<TwinWrite> TwinIndex::Upsert(JsonView document, absl::Time now) {
@@ -188,7 +258,7 @@ absl::StatusOr<TwinWrite> TwinIndex::Upsert(JsonView document, absl::Time now) {
   const uint64_t hash = DeviceHash(twin->device_id);
   Partition& partition = PartitionOf(hash);
   absl::MutexLock lock(&partition.mutex);
-  if (partition.Find(hash, twin->device_id) == nullptr) {
+  if (!partition.Find(hash, twin->device_id).has_value()) {
     absl::Status status = Reserve(1);
     if (!status.ok()) return status;
   }
@@ -257,19 +327,17 @@ absl::Status TwinIndex::Erase(absl::string_view device_id, absl::Time now) {
   const uint64_t hash = DeviceHash(device_id);
   Partition& partition = PartitionOf(hash);
   absl::MutexLock lock(&partition.mutex);
-  const IdEntry* entry = partition.Find(hash, device_id);
-  if (entry == nullptr) return NoSuchDevice(device_id);
-  const IdEntry erased = *entry;
-  Shard& shard = partition.ShardOf(erased.place);
-  const int row = Partition::RowOf(erased.place);
+  const std::optional<uint32_t> place = partition.Find(hash, device_id);
+  if (!place.has_value()) return NoSuchDevice(device_id);
+  Shard& shard = partition.ShardOf(*place);
+  const int row = Partition::RowOf(*place);
   absl::MutexLock shard_lock(&shard.mutex);
   Notify(TwinChange::Kind::kErased, shard, row, nullptr, shard.StateOf(row),
          now);
   if (!shard.has_room()) {
-    partition.with_room.push_back(erased.place >> kRowBits);
+    partition.with_room.push_back(*place >> kRowBits);
   }
-  // The entry first: to find it the table looks at the row.
-  partition.ids.erase(erased);
+  partition.ids.Erase(static_cast<uint32_t>(hash), *place);
   shard.Erase(row);
   size_.fetch_sub(1, std::memory_order_relaxed);
   return absl::OkStatus();
@@ -327,10 +395,10 @@ std::optional<TwinLocation> TwinIndex::Find(absl::string_view device_id) const {
   const uint64_t hash = DeviceHash(device_id);
   const Partition& partition = PartitionOf(hash);
   absl::ReaderMutexLock lock(&partition.mutex);
-  const IdEntry* entry = partition.Find(hash, device_id);
-  if (entry == nullptr) return std::nullopt;
-  return TwinLocation{.shard = partition.ShardOf(entry->place).index(),
-                      .row = Partition::RowOf(entry->place)};
+  const std::optional<uint32_t> place = partition.Find(hash, device_id);
+  if (!place.has_value()) return std::nullopt;
+  return TwinLocation{.shard = partition.ShardOf(*place).index(),
+                      .row = Partition::RowOf(*place)};
 }
 
 std::optional<std::vector<TwinLocation>> TwinIndex::Candidates(
@@ -353,10 +421,10 @@ int64_t TwinIndex::MemoryUsage() const {
   for (int i = 0; i < options_.partition_count; ++i) {
     const Partition& partition = partitions_[i];
     absl::ReaderMutexLock lock(&partition.mutex);
-    bytes += static_cast<int64_t>(
-        sizeof(partition) + partition.ids.capacity() * (sizeof(IdEntry) + 1) +
-        partition.shards.capacity() * sizeof(Shard*) +
-        partition.with_room.capacity() * sizeof(uint32_t));
+    bytes +=
+        static_cast<int64_t>(sizeof(partition) + partition.ids.MemoryUsage() +
+                             partition.shards.capacity() * sizeof(Shard*) +
+                             partition.with_room.capacity() * sizeof(uint32_t));
   }
   for (const std::atomic<ShardBlock*>& block : shard_blocks_) {
     if (block.load(std::memory_order_relaxed) != nullptr) {

@@ -9,8 +9,9 @@
 // other.  Adding and erasing hold both locks, in that order.  Instants are
 // passed in: the index reads no clock.
 //
-// Memory, in bytes per twin: 64 for the row, about 14 in the id table, and the
-// packed twin, which is somewhat less than its JSON text.
+// Memory: about 10 bytes per twin in the id table, 16 for the id (more for one
+// of over 15 characters), and what its columns take: for the benchmark fleet,
+// whose twins are 735 bytes of JSON, about 100.
 #ifndef ENGINE_TWIN_TWIN_INDEX_H_
 #define ENGINE_TWIN_TWIN_INDEX_H_
 
@@ -24,7 +25,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_set.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -35,6 +36,7 @@
 #include "engine/model/twin_patch.h"
 #include "engine/query/condition.h"
 #include "engine/query/statement.h"
+#include "engine/twin/id_table.h"
 #include "engine/twin/parsed_twin.h"
 #include "engine/twin/shard.h"
 
@@ -197,56 +199,26 @@ class TwinIndex {
   friend class JsonLinesLoader;
   struct Partition;
 
-  // A device in an id table: half of its hash, and where it is.  The id stands
-  // in its row only; the hash finds it nearly always at the first look, and
-  // lets the table grow without looking at any.
-  struct IdEntry {
-    uint32_t hash;
-    uint32_t place;  // Shard of the partition, and row.
-  };
-  struct IdKey {
-    uint32_t hash;
-    absl::string_view id;
-  };
-  struct IdHash {
-    using is_transparent = void;
-    static size_t Mix(uint32_t hash) {
-      const uint64_t mixed = hash * uint64_t{0x9e3779b97f4a7c15};
-      return static_cast<size_t>(mixed ^ (mixed >> 32));
-    }
-    size_t operator()(const IdEntry& entry) const { return Mix(entry.hash); }
-    size_t operator()(const IdKey& key) const { return Mix(key.hash); }
-  };
-  struct IdEqual {
-    using is_transparent = void;
-    const Partition* partition;
-    bool operator()(const IdEntry& a, const IdEntry& b) const {
-      return a.place == b.place;
-    }
-    bool operator()(const IdEntry& entry, const IdKey& key) const;
-    bool operator()(const IdKey& key, const IdEntry& entry) const {
-      return (*this)(entry, key);
-    }
-  };
-
   static constexpr int kRowBits = 14;
   static_assert(1 << kRowBits == kShardRowsMax);
 
   struct Partition {
-    Partition() : ids(0, IdHash(), IdEqual{this}) {}
-
-    // The shard and row behind an IdEntry::place.
+    // The shard and row behind a place in `ids`.
     Shard& ShardOf(uint32_t place) const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
       return *shards[place >> kRowBits];
     }
     static int RowOf(uint32_t place) { return place & (kShardRowsMax - 1); }
-    // nullptr if there is no such device.
-    const IdEntry* Find(uint64_t hash, absl::string_view id) const
+    static uint32_t PlaceOf(uint32_t shard_number, int row) {
+      return shard_number << kRowBits | static_cast<uint32_t>(row);
+    }
+    // nullopt if there is no such device.
+    std::optional<uint32_t> Find(uint64_t hash, absl::string_view id) const
         ABSL_SHARED_LOCKS_REQUIRED(mutex);
 
     // Comes before the mutex of any shard.
     mutable absl::Mutex mutex;
-    absl::flat_hash_set<IdEntry, IdHash, IdEqual> ids ABSL_GUARDED_BY(mutex);
+    // By the lower half of DeviceHash(): the upper one chose the partition.
+    IdTable ids ABSL_GUARDED_BY(mutex);
     std::vector<Shard*> shards ABSL_GUARDED_BY(mutex);
     // Numbers in `shards` of those that have room.
     std::vector<uint32_t> with_room ABSL_GUARDED_BY(mutex);
@@ -260,7 +232,10 @@ class TwinIndex {
   explicit TwinIndex(const Options& options);
 
   Partition& PartitionOf(uint64_t hash) const;
-  Shard* AddShard(int partition) ABSL_LOCKS_EXCLUDED(shards_mutex_);
+  // Publishes a shard, of which nobody knows yet, at the end of a partition.
+  Shard* AddShard(Partition& partition, std::unique_ptr<Shard> shard)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(partition.mutex)
+          ABSL_LOCKS_EXCLUDED(shards_mutex_);
 
   // Calls fn(shard, row) with the shard's lock held (for writing, or for
   // reading with Lock = absl::ReaderMutexLock); `none` if there is no such
@@ -271,6 +246,13 @@ class TwinIndex {
   // Adds or overwrites one twin.  A new one has to be counted in size_ before.
   TwinWrite Put(Partition& partition, uint64_t hash, const ParsedTwin& twin,
                 absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(partition.mutex);
+  // Takes a shard that nobody else knows into a partition, and returns how many
+  // of its twins are new.  Those that the index has already take the place of
+  // what is there, as `prepare(row, twin)` would have them.  A shard of few
+  // twins is emptied into one that has room for them.
+  int64_t Adopt(int partition, std::unique_ptr<Shard> shard,
+                absl::FunctionRef<void(int row, ParsedTwin* twin)> prepare,
+                absl::Time now);
   // Counts `count` more twins.  RESOURCE_EXHAUSTED at twin_count_max.
   absl::Status Reserve(int64_t count);
 
