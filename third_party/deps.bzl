@@ -30,6 +30,11 @@ def muster_deps():
     )
     _maybe(
         pkg_config_repository,
+        name = "com_sqlite_sqlite",
+        libs = {":sqlite": ["sqlite3"]},
+    )
+    _maybe(
+        pkg_config_repository,
         name = "com_google_highway",
         libs = {":hwy": ["libhwy"]},
     )

@@ -1,0 +1,133 @@
+#include "bench/query_ours.h"
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <string>
+#include <thread>
+
+#include "absl/strings/numbers.h"
+#include "bench/query_fleet.h"
+#include "engine/model/check.h"
+#include "engine/schedule/clock.h"
+#include "engine/twin/json_lines.h"
+#include "engine/twin/row_set.h"
+#include "transport/loopback/fleet.h"
+
+namespace muster {
+namespace {
+
+constexpr int kRowBits = 14;
+static_assert(1 << kRowBits == kShardRowsMax);
+
+// What a job does when it selects its devices, in every `step`th shard from
+// `first` on.
+template <typename Function>
+void MatchShards(const TwinIndex& index, const Condition& condition, int first,
+                 int step, Function fn) {
+  RowBitmap rows;
+  const auto match = [&](int i) {
+    Shard& shard = index.shard(i);
+    {
+      absl::ReaderMutexLock lock(&shard.mutex);
+      shard.Match(condition, &rows);
+    }
+    fn(i, rows);
+  };
+  const auto candidates = index.Candidates(condition);
+  if (!candidates.has_value()) {
+    for (int i = first; i < index.shard_count(); i += step) match(i);
+    return;
+  }
+  int last = -1;
+  for (const TwinLocation& at : *candidates) {
+    if (at.shard != last && at.shard % step == first) match(at.shard);
+    last = at.shard;
+  }
+}
+
+}  // namespace
+
+Ours::Ours(uint32_t twin_count) {
+  index_ = TwinIndex::Create({}).value();
+  constexpr uint32_t kChunkTwins = 10'000;
+  std::atomic<uint32_t> next{0};
+  JsonLinesLoader loader(index_.get(), {});
+  const auto add = [&](absl::Duration* time) {
+    const FleetGenerator fleet;
+    std::string lines;
+    for (;;) {
+      const uint32_t first = next.fetch_add(kChunkTwins);
+      if (first >= twin_count) return;
+      lines.clear();
+      for (uint32_t i = first; i < std::min(first + kChunkTwins, twin_count);
+           ++i) {
+        fleet.AppendTwin(i, &lines);
+      }
+      const absl::Duration start = Clock::Real().Monotonic();
+      loader.Add(lines, int64_t{first} + 1);
+      *time += Clock::Real().Monotonic() - start;
+    }
+  };
+  absl::Duration times[2];
+  std::thread thread(add, &times[0]);
+  add(&times[1]);
+  thread.join();
+  load_time_.add = std::max(times[0], times[1]);
+  const absl::Duration start = Clock::Real().Monotonic();
+  const auto loaded =
+      loader.Commit(absl::FromUnixSeconds(1'893'456'000)).value();
+  load_time_.commit = Clock::Real().Monotonic() - start;
+  MUSTER_CHECK(loaded.twin_count == twin_count);
+  for (const BenchQuery& query : BenchQueries()) {
+    conditions_.push_back(
+        Condition::ParseJobCondition(query.condition).value());
+  }
+}
+
+int64_t Ours::Count(int q) {
+  int64_t count = 0;
+  MatchShards(*index_, conditions_[static_cast<size_t>(q)], 0, 1,
+              [&](int, const RowBitmap& rows) { count += rows.Count(); });
+  return count;
+}
+
+int64_t Ours::CountPart(int q, int part) const {
+  int64_t count = 0;
+  MatchShards(*index_, conditions_[static_cast<size_t>(q)], part, 2,
+              [&](int, const RowBitmap& rows) { count += rows.Count(); });
+  return count;
+}
+
+int64_t Ours::Enumerate(int q, uint32_t* ids) {
+  uint32_t* next = ids;
+  MatchShards(*index_, conditions_[static_cast<size_t>(q)], 0, 1,
+              [&](int shard, const RowBitmap& rows) {
+                uint32_t first = static_cast<uint32_t>(shard) << kRowBits;
+                for (const uint64_t each : rows.words) {
+                  for (uint64_t word = each; word != 0; word &= word - 1) {
+                    *next++ =
+                        first + static_cast<uint32_t>(std::countr_zero(word));
+                  }
+                  first += 64;
+                }
+              });
+  return next - ids;
+}
+
+void Ours::Ask(const Condition& condition,
+               absl::FunctionRef<void(int, const RowBitmap&)> fn) const {
+  MatchShards(*index_, condition, 0, 1, fn);
+}
+
+uint32_t Ours::DeviceOf(uint32_t id) const {
+  Shard& shard = index_->shard(static_cast<int>(id >> kRowBits));
+  absl::ReaderMutexLock lock(&shard.mutex);
+  uint32_t device = 0;
+  MUSTER_CHECK(absl::SimpleAtoi(
+      shard.DeviceId(static_cast<int>(id & (kShardRowsMax - 1))).substr(4),
+      &device));
+  return device;
+}
+
+}  // namespace muster
