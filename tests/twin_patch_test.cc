@@ -110,16 +110,16 @@ TEST(ParseTwinPatchTest, RefusesWrongKinds) {
 }
 
 TEST(ParseTwinPatchTest, DevicePatchIsTheSectionItself) {
-  const auto patch = Patch(R"({"$version":9,"a":{"b":1}})",
-                           PatchOrigin::kDevice);
+  const auto patch =
+      Patch(R"({"$version":9,"a":{"b":1}})", PatchOrigin::kDevice);
   ASSERT_TRUE(patch.ok()) << patch.status();
   EXPECT_EQ(Kept(patch->reported), R"({"a":{"b":1}})");
   EXPECT_EQ(patch->reported_version, 9);
   EXPECT_EQ(Kept(patch->tags), "undefined");
   EXPECT_EQ(Kept(patch->desired), "undefined");
   // Names that mean something elsewhere mean nothing here.
-  const auto names = Patch(R"({"tags":1,"properties":{"desired":2}})",
-                           PatchOrigin::kDevice);
+  const auto names =
+      Patch(R"({"tags":1,"properties":{"desired":2}})", PatchOrigin::kDevice);
   ASSERT_TRUE(names.ok());
   EXPECT_EQ(Kept(names->reported), R"({"properties":{"desired":2},"tags":1})");
 }
@@ -143,8 +143,8 @@ TEST(ParseTwinPatchTest, SystemMembersOfSections) {
   ASSERT_TRUE(patch.ok());
   EXPECT_EQ(Kept(patch->tags), R"({"a":1})");
 
-  for (const char* version : {"\"4\"", "4.0", "0", "-1", "{}", "true",
-                              "4503599627370496"}) {
+  for (const char* version :
+       {"\"4\"", "4.0", "0", "-1", "{}", "true", "4503599627370496"}) {
     ExpectError(Patch(Desired(absl::StrCat(R"({"$version":)", version, "}"))),
                 ErrorCode::kArgumentInvalid, "properties.desired.$version");
   }
@@ -170,15 +170,14 @@ std::string JsonString(absl::string_view text) {
 
 TEST(ParseTwinPatchTest, NameCharacters) {
   for (const char* good :
-       {"a", "A", "#x", "ä", "部屋", "my-tag", "4g", "a]b", "it's", "(", "@",
-        "/", "\\", "\"", ":", "\xC2\xA0", "=", "{", "~", "a,b"}) {
+       {"a", "A", "#x", "ä",  "部屋", "my-tag",   "4g", "a]b", "it's", "(",
+        "@", "/", "\\", "\"", ":",    "\xC2\xA0", "=",  "{",   "~",    "a,b"}) {
     const auto patch =
         Patch(absl::StrCat(R"({"tags":{)", JsonString(good), ":1}}"));
     EXPECT_TRUE(patch.ok()) << good << ": " << patch.status();
   }
-  for (const char* bad :
-       {"", " ", "a b", "a.b", ".", "$", "a$", "a\tb", "\x01", "\x1f", "\x7f",
-        "\xC2\x80", "a\xC2\x9F", "a\n"}) {
+  for (const char* bad : {"", " ", "a b", "a.b", ".", "$", "a$", "a\tb", "\x01",
+                          "\x1f", "\x7f", "\xC2\x80", "a\xC2\x9F", "a\n"}) {
     // As a member of the section, deeper, in an array, and where it is deleted.
     for (const char* around :
          {R"({"tags":{@:1}})", R"({"tags":{"a":{@:1}}})",
@@ -193,6 +192,30 @@ TEST(ParseTwinPatchTest, NameCharacters) {
   }
 }
 
+// Names are looked at several bytes at a time, short ones in another way.
+TEST(ParseTwinPatchTest, ABadCharacterIsFoundWhereverItStands) {
+  for (size_t size = 1; size <= 20; ++size) {
+    for (size_t at = 0; at < size; ++at) {
+      for (const char* good : {"!", "~", "-", "/", "#", "%", "0", "\xC2\xA0",
+                               "\xC3\x85", "\xE2\x82\xAC"}) {
+        std::string name(size, 'n');
+        name.replace(at, 1, good);
+        const auto patch =
+            Patch(absl::StrCat(R"({"tags":{)", JsonString(name), ":1}}"));
+        ASSERT_TRUE(patch.ok()) << patch.status();
+      }
+      for (const char* bad :
+           {"\x01", "\x1f", " ", "$", ".", "\x7f", "\xC2\x80", "\xC2\x9F"}) {
+        std::string name(size, 'n');
+        name.replace(at, 1, bad);
+        const auto patch =
+            Patch(absl::StrCat(R"({"tags":{)", JsonString(name), ":1}}"));
+        ASSERT_FALSE(patch.ok()) << name;
+      }
+    }
+  }
+}
+
 TEST(ParseTwinPatchTest, NameLength) {
   const std::string longest(kTwinKeySizeMax, 'n');
   EXPECT_TRUE(Patch(absl::StrCat(R"({"tags":{")", longest, R"(":1}})")).ok());
@@ -202,8 +225,7 @@ TEST(ParseTwinPatchTest, NameLength) {
   std::string umlauts;
   for (size_t i = 0; i < kTwinKeySizeMax / 2; ++i) umlauts += "ä";
   EXPECT_TRUE(Patch(absl::StrCat(R"({"tags":{")", umlauts, R"(":1}})")).ok());
-  EXPECT_FALSE(
-      Patch(absl::StrCat(R"({"tags":{")", umlauts, R"(n":1}})")).ok());
+  EXPECT_FALSE(Patch(absl::StrCat(R"({"tags":{")", umlauts, R"(n":1}})")).ok());
 }
 
 TEST(ParseTwinPatchTest, MessagesNamePathValueAndRule) {
@@ -213,8 +235,8 @@ TEST(ParseTwinPatchTest, MessagesNamePathValueAndRule) {
             "tags.location.the floor: the name \"the floor\" is not allowed; "
             "names have no '.', no '$', no space and no control character");
   // Whatever was sent, the message stays short and printable.
-  const auto big = Patch(absl::StrCat(R"({"tags":{")", std::string(4000, 'x'),
-                                      R"(\u0001":1}})"));
+  const auto big = Patch(
+      absl::StrCat(R"({"tags":{")", std::string(4000, 'x'), R"(\u0001":1}})"));
   ASSERT_FALSE(big.ok());
   EXPECT_LT(big.status().message().size(), 1000u);
   EXPECT_FALSE(absl::StrContains(big.status().message(), "\x01"));
@@ -223,8 +245,9 @@ TEST(ParseTwinPatchTest, MessagesNamePathValueAndRule) {
 // ------------------------------------------------------------------- values
 
 TEST(ParseTwinPatchTest, ValueKinds) {
-  for (const char* value : {"true", "false", "null", "0", "-7", "1.5", "1e300",
-                            "\"\"", "\"x\"", "{}", "[]", "[null,1,{\"a\":null}]"}) {
+  for (const char* value :
+       {"true", "false", "null", "0", "-7", "1.5", "1e300", "\"\"", "\"x\"",
+        "{}", "[]", "[null,1,{\"a\":null}]"}) {
     EXPECT_TRUE(Patch(Tag(value)).ok()) << value;
   }
 }
@@ -232,9 +255,9 @@ TEST(ParseTwinPatchTest, ValueKinds) {
 TEST(ParseTwinPatchTest, IntegerRange) {
   EXPECT_TRUE(Patch(Tag("4503599627370495")).ok());
   EXPECT_TRUE(Patch(Tag("-4503599627370496")).ok());
-  for (const char* value :
-       {"4503599627370496", "-4503599627370497", "9223372036854775807",
-        "-9223372036854775808", "9223372036854775808", "18446744073709551615"}) {
+  for (const char* value : {"4503599627370496", "-4503599627370497",
+                            "9223372036854775807", "-9223372036854775808",
+                            "9223372036854775808", "18446744073709551615"}) {
     ExpectError(Patch(Tag(value)), ErrorCode::kArgumentInvalid,
                 "tags.k: the integer");
     ExpectError(Patch(Tag(absl::StrCat("[0,{\"x\":", value, "}]"))),
@@ -285,9 +308,32 @@ TEST(ParseTwinPatchTest, Depth) {
 // --------------------------------------------------------------------- size
 
 TEST(SectionSizeTest, CheckExample) {
-  EXPECT_EQ(SectionSize(
-                Parsed(R"({"a":"xyz","n":5,"b":true,"o":{"k":"é"}})").view()),
-            22u);
+  EXPECT_EQ(
+      SectionSize(Parsed(R"({"a":"xyz","n":5,"b":true,"o":{"k":"é"}})").view()),
+      22u);
+}
+
+TEST(SectionSizeTest, ControlCharactersDoNotCountWhereverTheyStand) {
+  for (size_t size = 1; size <= 20; ++size) {
+    for (size_t at = 0; at < size; ++at) {
+      const struct {
+        const char* character;
+        size_t size;
+      } kRows[] = {{"x", 1},        {" ", 1},        {"\x01", 0},
+                   {"\x1f", 0},     {"\x7f", 0},     {"\xC2\x80", 0},
+                   {"\xC2\x9F", 0}, {"\xC2\xA0", 2}, {"\xC3\x9F", 2}};
+      for (const auto& row : kRows) {
+        std::string text(size, 'v');
+        text.replace(at, 1, row.character);
+        const Json section =
+            Parsed(absl::StrCat(R"({"k":)", JsonString(text), "}"));
+        ASSERT_EQ(SectionSize(section.view()), 1 + size - 1 + row.size);
+        const auto read = ReadTwinPatch(section.view(), PatchOrigin::kDevice);
+        ASSERT_TRUE(read.ok());
+        ASSERT_EQ(read->reported.size, SectionSize(section.view()));
+      }
+    }
+  }
 }
 
 TEST(SectionSizeTest, Parts) {
@@ -299,8 +345,8 @@ TEST(SectionSizeTest, Parts) {
       {R"({"ab":""})", 2},
       {R"({"ab":"x"})", 3},
       {R"({"ab":"é"})", 4},
-      {R"({"ab":"x\u0000\u001f\u007fy"})", 4},     // Controls do not count,
-      {R"({"ab":"\u0080\u009f\u00a0"})", 4},       // neither do the wide ones.
+      {R"({"ab":"x\u0000\u001f\u007fy"})", 4},  // Controls do not count,
+      {R"({"ab":"\u0080\u009f\u00a0"})", 4},    // neither do the wide ones.
       {R"({"é":1})", 10},
       {R"({"a":1})", 9},
       {R"({"a":1.5})", 9},
@@ -309,13 +355,51 @@ TEST(SectionSizeTest, Parts) {
       {R"({"a":[]})", 1},
       {R"({"a":[1,true,"xy",null]})", 15},
       {R"({"a":[{"b":1,"c":null},[2]]})", 19},
-      {R"({"a":null})", 0},                        // No member at all.
+      {R"({"a":null})", 0},  // No member at all.
       {R"({"a":{"b":null}})", 1},
       {R"({"$version":7,"$metadata":{"x":1},"a":1})", 9},
   };
   for (const auto& row : kRows) {
-    EXPECT_EQ(SectionSize(Parsed(row.section).view()), row.size) << row.section;
+    const Json section = Parsed(row.section);
+    EXPECT_EQ(SectionSize(section.view()), row.size) << row.section;
+    // What is counted while it is checked is the same.
+    const auto read = ReadTwinPatch(section.view(), PatchOrigin::kDevice);
+    if (read.ok()) {
+      EXPECT_EQ(read->reported.size, row.size) << row.section;
+    }
   }
+}
+
+TEST(ReadTwinPatchTest, ViewsThePartsAsTheyStand) {
+  const Json document = Parsed(
+      R"({"tags":{"a":null},"properties":{"desired":{"$version":3,"b":{"c":null}},
+          "reported":{"x":1}}})");
+  const auto patch = ReadTwinPatch(document.view(), PatchOrigin::kService);
+  ASSERT_TRUE(patch.ok()) << patch.status();
+  EXPECT_EQ(JsonText(patch->tags.value), R"({"a":null})");
+  EXPECT_EQ(patch->tags.size, 0u);
+  EXPECT_FALSE(patch->tags.has_members);
+  EXPECT_FALSE(patch->tags.has_system_members);
+  EXPECT_EQ(JsonText(patch->desired.value), R"({"$version":3,"b":{"c":null}})");
+  EXPECT_EQ(patch->desired.size, 1u);
+  EXPECT_TRUE(patch->desired.has_members);
+  EXPECT_TRUE(patch->desired.has_system_members);
+  EXPECT_EQ(patch->desired.version, 3);
+  EXPECT_TRUE(patch->reported.value.is_undefined());
+  // No copy.
+  EXPECT_GE(patch->tags.value.bytes().data(), document.bytes().data());
+  EXPECT_LT(patch->tags.value.bytes().data(),
+            document.bytes().data() + document.bytes().size());
+
+  const Json null = Parsed(R"({"tags":null,"properties":null})");
+  const auto cleared = ReadTwinPatch(null.view(), PatchOrigin::kService);
+  ASSERT_TRUE(cleared.ok());
+  EXPECT_TRUE(cleared->tags.value.is_null());
+  EXPECT_TRUE(cleared->desired.value.is_undefined());
+  // The rules are those of ParseTwinPatch(), which is made of it.
+  const auto bad = ReadTwinPatch(Parsed(Tag("\"x\",\"x y\":1")).view(),
+                                 PatchOrigin::kService);
+  EXPECT_EQ(ErrorCodeOf(bad.status()), ErrorCode::kArgumentInvalid);
 }
 
 // A section of exactly `size` bytes by the contract's count.
@@ -326,9 +410,8 @@ std::string SectionOf(size_t size) {
     // "kNN" and a string.
     const size_t value = std::min(size - 3, size_t{2000});
     // What is left must take another member or be nothing.
-    const size_t part = size - 3 - value < 4 && size - 3 != value
-                            ? value - 10
-                            : value;
+    const size_t part =
+        size - 3 - value < 4 && size - 3 != value ? value - 10 : value;
     absl::StrAppend(&text, n == 0 ? "" : ",", "\"k", n < 10 ? "0" : "", n,
                     "\":\"", std::string(part, 'x'), "\"");
     ++n;
@@ -341,10 +424,10 @@ TEST(ParseTwinPatchTest, SizeOfAPartAlone) {
   const std::string tags = SectionOf(kTwinTagsSizeMax);
   ASSERT_EQ(SectionSize(Parsed(tags).view()), kTwinTagsSizeMax);
   EXPECT_TRUE(Patch(absl::StrCat(R"({"tags":)", tags, "}")).ok());
-  ExpectError(Patch(absl::StrCat(R"({"tags":)", SectionOf(kTwinTagsSizeMax + 1),
-                                 "}")),
-              ErrorCode::kMessageTooLarge,
-              "tags: 8193 bytes of names and values; at most 8192");
+  ExpectError(
+      Patch(absl::StrCat(R"({"tags":)", SectionOf(kTwinTagsSizeMax + 1), "}")),
+      ErrorCode::kMessageTooLarge,
+      "tags: 8193 bytes of names and values; at most 8192");
   const std::string section = SectionOf(kTwinPropertiesSizeMax);
   EXPECT_TRUE(Patch(Desired(section)).ok());
   EXPECT_TRUE(Patch(section, PatchOrigin::kDevice).ok());
@@ -395,7 +478,8 @@ TEST(ParseJobPatchTest, Members) {
     EXPECT_TRUE(patch->reported.is_undefined());
   }
   ExpectError(Patch(R"({"desired":{"a":1}})", PatchOrigin::kJob),
-              ErrorCode::kArgumentInvalid, "desired: an updateTwin has no such");
+              ErrorCode::kArgumentInvalid,
+              "desired: an updateTwin has no such");
   ExpectError(Patch(R"({"$version":1})", PatchOrigin::kJob),
               ErrorCode::kArgumentInvalid, "$version");
   ExpectError(Patch(R"({"properties":{"desird":{}}})", PatchOrigin::kJob),
@@ -431,8 +515,8 @@ TEST(ParseJobPatchTest, NameCharacters) {
   }
   for (const char* bad :
        {"bad name", "a(b)", "$version", "$metadata", "key:1", "größe", "x.y",
-        "a,b", "a<b", "a@b", "a;b", "a\\b", "a\"b", "a/b", "a[0]", "a?", "{a}",
-        "a=b", "a\tb", "部屋"}) {
+        "a,b",      "a<b",  "a@b",      "a;b",       "a\\b",  "a\"b",  "a/b",
+        "a[0]",     "a?",   "{a}",      "a=b",       "a\tb",  "部屋"}) {
     for (const char* around :
          {R"({"tags":{@:1}})", R"({"properties":{"desired":{@:1}}})",
           R"({"tags":{"a":[{@:null}]}})"}) {
@@ -444,9 +528,9 @@ TEST(ParseJobPatchTest, NameCharacters) {
     }
   }
   // Values are not restricted.
-  EXPECT_TRUE(Patch(R"({"tags":{"class":"Class1, Class2, größe"}})",
-                    PatchOrigin::kJob)
-                  .ok());
+  EXPECT_TRUE(
+      Patch(R"({"tags":{"class":"Class1, Class2, größe"}})", PatchOrigin::kJob)
+          .ok());
 }
 
 // -------------------------------------------------------------------- merge
@@ -508,11 +592,12 @@ TEST(MergeSectionTest, Table) {
 }
 
 TEST(ReplaceSectionTest, DropsNulls) {
-  EXPECT_EQ(JsonText(ReplaceSection(
-                         Parsed(R"({"a":null,"b":{"c":null,"d":[null]},"e":1})")
-                             .view())
-                         .view()),
-            R"({"b":{"d":[null]},"e":1})");
+  EXPECT_EQ(
+      JsonText(
+          ReplaceSection(
+              Parsed(R"({"a":null,"b":{"c":null,"d":[null]},"e":1})").view())
+              .view()),
+      R"({"b":{"d":[null]},"e":1})");
   EXPECT_EQ(ReplaceSection(Parsed("null").view()), Json::EmptyObject());
   EXPECT_EQ(ReplaceSection(JsonView()), Json::EmptyObject());
 }
@@ -532,8 +617,7 @@ TEST(ValidateDeviceIdTest, Alphabet) {
     EXPECT_FALSE(ValidateDeviceId(std::string("a") + c).ok()) << c;
   }
   const absl::Status umlaut = ValidateDeviceId("gerät");
-  EXPECT_TRUE(absl::StrContains(umlaut.message(), "deviceId: \"ger"))
-      << umlaut;
+  EXPECT_TRUE(absl::StrContains(umlaut.message(), "deviceId: \"ger")) << umlaut;
 }
 
 }  // namespace
