@@ -276,14 +276,15 @@ uint64_t Column::CodeOfStored(int64_t stored) {
 // ------------------------------------------------------------- dictionaries
 
 uint64_t Column::CodeInDictionary(JsonView value) {
-  const int known = dictionary_.Find(value.bytes());
+  const absl::string_view bytes = value.bytes();
+  const int known = dictionary_.Find(bytes);
   if (known >= 0) return kFirstCode + static_cast<uint64_t>(known);
   if (dictionary_.size() >= garbage_at_) CollectGarbage();
   if (dictionary_.size() == kTextTryAt && value.is_string()) {
     MaybeBecomeText();
     if (kind_ == Kind::kText) return CodeFor(value);
   }
-  return kFirstCode + static_cast<uint64_t>(dictionary_.Add(value.bytes()));
+  return kFirstCode + static_cast<uint64_t>(dictionary_.Add(bytes));
 }
 
 void Column::BecomeDictionary() {
@@ -311,7 +312,7 @@ void Column::CollectGarbage() {
   Dictionary kept;
   for (int i = 0; i < dictionary_.size(); ++i) {
     if (renamed[static_cast<size_t>(i)] < 0) continue;
-    renamed[static_cast<size_t>(i)] = kept.Add(dictionary_.at(i).bytes());
+    renamed[static_cast<size_t>(i)] = kept.Add(dictionary_.bytes_at(i));
   }
   if (kept.size() < dictionary_.size()) {
     codes_.Remap([&](uint64_t code) {

@@ -10,7 +10,7 @@ namespace muster {
 size_t Dictionary::SlotOf(absl::string_view value) const {
   const size_t mask = slots_.size() - 1;
   size_t slot = absl::Hash<absl::string_view>()(value) & mask;
-  while (slots_[slot] != kEmpty && at(slots_[slot]).bytes() != value) {
+  while (slots_[slot] != kEmpty && bytes_at(slots_[slot]) != value) {
     slot = (slot + 1) & mask;
   }
   return slot;
@@ -48,7 +48,7 @@ void Dictionary::Rehash(size_t slots) {
   slots_.assign(slots, kEmpty);
   const size_t mask = slots - 1;
   for (int number = 0; number < size(); ++number) {
-    size_t slot = absl::Hash<absl::string_view>()(at(number).bytes()) & mask;
+    size_t slot = absl::Hash<absl::string_view>()(bytes_at(number)) & mask;
     while (slots_[slot] != kEmpty) slot = (slot + 1) & mask;
     slots_[slot] = static_cast<uint16_t>(number);
   }

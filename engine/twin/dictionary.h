@@ -28,9 +28,12 @@ class Dictionary {
   int size() const { return static_cast<int>(ends_.size()); }
   // Valid until the next Add().
   JsonView at(int number) const {
-    return JsonView::FromEncoded(
-        bytes_.data() +
-        (number == 0 ? 0 : ends_[static_cast<size_t>(number) - 1]));
+    return JsonView::FromEncoded(bytes_.data() + BeginOf(number));
+  }
+  absl::string_view bytes_at(int number) const {
+    const size_t begin = BeginOf(number);
+    return absl::string_view(bytes_.data() + begin,
+                             ends_[static_cast<size_t>(number)] - begin);
   }
 
   // The number of the value, -1 if it is not there.  O(1).
@@ -55,6 +58,9 @@ class Dictionary {
  private:
   static constexpr uint16_t kEmpty = UINT16_MAX;
 
+  size_t BeginOf(int number) const {
+    return number == 0 ? 0 : ends_[static_cast<size_t>(number) - 1];
+  }
   void Rehash(size_t slots);
   // Where the value is, or the empty slot where it belongs.
   size_t SlotOf(absl::string_view value) const;

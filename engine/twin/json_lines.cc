@@ -94,13 +94,15 @@ void JsonLinesLoader::Add(absl::string_view lines, int64_t first_line_number) {
   if (first_line_number == 1) absl::ConsumePrefix(&lines, kByteOrderMark);
   std::vector<std::vector<Parsed>> parsed(
       static_cast<size_t>(index_.partition_count()));
-  size_t parsed_count = 0;
+  // Never grows: twins are views into what is there.
+  std::vector<Json> documents;
+  documents.reserve(kStageBatch);
   const auto stage = [&] {
     for (size_t i = 0; i < parsed.size(); ++i) {
       if (!parsed[i].empty()) Stage(staged_[i], parsed[i]);
       parsed[i].clear();
     }
-    parsed_count = 0;
+    documents.clear();
   };
   JsonParser parser;
   for (int64_t number = first_line_number; !lines.empty(); ++number) {
@@ -122,27 +124,25 @@ void JsonLinesLoader::Add(absl::string_view lines, int64_t first_line_number) {
       Refuse(number, {WithColumn(document.status()), ""});
       continue;
     }
-    // Once here for what is wrong, and once more where it is put in: checking
-    // is cheaper than keeping.
-    absl::StatusOr<ParsedTwin> twin = ParseTwin(document->view());
+    documents.push_back(*std::move(document));
+    absl::StatusOr<ParsedTwin> twin = ParseTwin(documents.back().view());
     if (!twin.ok()) {
+      documents.pop_back();
       Refuse(number, {twin.status(), ""});
       continue;
     }
     const uint64_t hash = DeviceHash(twin->device_id);
     parsed[static_cast<size_t>(PartitionOfHash(hash, index_.partition_count()))]
-        .push_back(
-            {.hash = hash, .line = number, .document = *std::move(document)});
-    if (++parsed_count == kStageBatch) stage();
+        .push_back({.hash = hash, .line = number, .twin = *std::move(twin)});
+    if (documents.size() == kStageBatch) stage();
   }
   stage();
 }
 
-void JsonLinesLoader::Stage(Staged& staged,
-                            const std::vector<Parsed>& documents) {
+void JsonLinesLoader::Stage(Staged& staged, const std::vector<Parsed>& twins) {
   absl::MutexLock lock(&staged.mutex);
-  for (const Parsed& parsed : documents) {
-    const ParsedTwin twin = *ParseTwin(parsed.document.view());
+  for (const Parsed& parsed : twins) {
+    const ParsedTwin& twin = parsed.twin;
     const uint32_t hash = static_cast<uint32_t>(parsed.hash);
     const std::optional<uint32_t> before =
         staged.ids.Find(hash, [&](uint32_t place) {

@@ -33,6 +33,7 @@
 #include "absl/time/time.h"
 #include "engine/model/json.h"
 #include "engine/twin/id_table.h"
+#include "engine/twin/parsed_twin.h"
 #include "engine/twin/shard.h"
 #include "engine/twin/twin_index.h"
 
@@ -126,12 +127,12 @@ class JsonLinesLoader {
   struct Parsed {
     uint64_t hash;
     int64_t line;
-    Json document;
+    ParsedTwin twin;  // Of a document that the caller keeps.
   };
 
   // Remembers a bad line.
   void Refuse(int64_t line, Refusal refusal);
-  void Stage(Staged& staged, const std::vector<Parsed>& documents);
+  void Stage(Staged& staged, const std::vector<Parsed>& twins);
   // How many of a partition's staged twins the index has not.
   int64_t CountNew(int partition);
   // Puts a partition's staged twins into the index; returns how many were new.
