@@ -2,6 +2,8 @@
 // plain.
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -175,6 +177,32 @@ TEST_P(KernelsTest, RowsAndCountsAgreeWithScalar) {
       EXPECT_EQ(CountMask(mask.data(), words), count);
       EXPECT_EQ(scalar::CountMask(mask.data(), words), count);
     }
+  }
+}
+
+TEST_P(KernelsTest, NumbersAgreeWithScalar) {
+  constexpr double kNumbers[] = {0.0,
+                                 -0.0,
+                                 1.5,
+                                 -1.5,
+                                 1e300,
+                                 -1e300,
+                                 5e-324,
+                                 std::numeric_limits<double>::infinity(),
+                                 std::numeric_limits<double>::quiet_NaN()};
+  for (int i = 0; i < 100; ++i) {
+    auto left = hwy::AllocateAligned<double>(64);
+    auto right = hwy::AllocateAligned<double>(64);
+    for (int j = 0; j < 64; ++j) {
+      left[j] = kNumbers[Below(std::size(kNumbers))];
+      right[j] = kNumbers[Below(std::size(kNumbers))];
+    }
+    uint64_t less, equal, expected_less, expected_equal;
+    CompareNumbers(left.get(), right.get(), &less, &equal);
+    scalar::CompareNumbers(left.get(), right.get(), &expected_less,
+                           &expected_equal);
+    EXPECT_EQ(less, expected_less);
+    EXPECT_EQ(equal, expected_equal);
   }
 }
 

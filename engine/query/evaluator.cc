@@ -60,28 +60,13 @@ Value Equal(const Value& left, const Value& right, bool as_dates) {
   return Value::Bool(Order(left, right, as_dates) == 0);
 }
 
-Value FromConstant(const Constant& constant) {
-  switch (constant.kind) {
-    case JsonKind::kNull:
-      return Value::Null();
-    case JsonKind::kBool:
-      return Value::Bool(constant.boolean);
-    case JsonKind::kNumber:
-      return Value::Number(constant.number);
-    case JsonKind::kString:
-      return Value::String(constant.text);
-    default:
-      return Value();
-  }
-}
-
 // Membership is decided for every element: one of another kind is simply
 // another value.
 Value EvaluateIn(const In& in, const Value& left) {
   if (!left.is_primitive()) return Value();
   bool found = false;
   for (const Constant& constant : in.elements) {
-    const Value element = FromConstant(constant);
+    const Value element = EvaluateConstant(constant);
     if (element.kind() == left.kind() &&
         Equal(left, element, in.as_dates).is_true()) {
       found = true;
@@ -141,6 +126,21 @@ Value EvaluateCall(const Call& call, const Expr& expr, const Document& document,
 
 }  // namespace
 
+Value EvaluateConstant(const Constant& constant) {
+  switch (constant.kind) {
+    case JsonKind::kNull:
+      return Value::Null();
+    case JsonKind::kBool:
+      return Value::Bool(constant.boolean);
+    case JsonKind::kNumber:
+      return Value::Number(constant.number);
+    case JsonKind::kString:
+      return Value::String(constant.text);
+    default:
+      return Value();
+  }
+}
+
 Value EvaluateCompare(const Compare& compare, const Value& left,
                       const Value& right) {
   if (compare.op == CompareOp::kEq) return Equal(left, right, compare.as_dates);
@@ -182,7 +182,7 @@ Value EvaluateExpr(const Expr& expr, const Document& document,
     return EvaluateExpr(expr.operands[i], document, scratch);
   };
   if (const Constant* constant = expr.As<Constant>()) {
-    return FromConstant(*constant);
+    return EvaluateConstant(*constant);
   }
   if (const ArrayConst* array = expr.As<ArrayConst>()) {
     return Value::FromJson(array->json.view());

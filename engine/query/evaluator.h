@@ -21,6 +21,9 @@ Value EvaluateExpr(const Expr& expr, const Document& document,
 Value EvaluatePath(const Path& path, const Document& document,
                    Scratch* scratch);
 
+// What a literal is worth.  The result points into it.
+Value EvaluateConstant(const Constant& constant);
+
 // `left op right`, for tests and for planners that fold constants.
 Value EvaluateCompare(const Compare& compare, const Value& left,
                       const Value& right);

@@ -27,21 +27,6 @@ constexpr int64_t kPowers[kScaleMax + 1] = {
 constexpr int kTextTryAt = 256;
 constexpr int kGarbageMin = 64;
 
-// The bits of a finite double as an integer in the order of the doubles.
-int64_t OrderedBits(double number) {
-  const int64_t bits = absl::bit_cast<int64_t>(number);
-  return bits >= 0 ? bits
-                   : static_cast<int64_t>(~static_cast<uint64_t>(bits) |
-                                          uint64_t{1} << 63);
-}
-
-double FromOrderedBits(int64_t ordered) {
-  return absl::bit_cast<double>(
-      ordered >= 0 ? ordered
-                   : static_cast<int64_t>(~(static_cast<uint64_t>(ordered) &
-                                            ~(uint64_t{1} << 63))));
-}
-
 bool IsIntegral(double number) {
   return std::fabs(number) < 9.2e18 && number == std::trunc(number);
 }
@@ -66,6 +51,13 @@ std::optional<int64_t> Scaled(double number, int scale) {
 }  // namespace
 
 // ----------------------------------------------------------------- numbers
+
+int64_t Column::OrderedBits(double number) {
+  const int64_t bits = absl::bit_cast<int64_t>(number);
+  return bits >= 0 ? bits
+                   : static_cast<int64_t>(~static_cast<uint64_t>(bits) |
+                                          uint64_t{1} << 63);
+}
 
 // What `value` would be stored as in `form`; nullopt if it can't be.
 std::optional<int64_t> Column::ScaledOf(JsonView value,
@@ -189,6 +181,51 @@ uint64_t Column::max_code() const {
   codes_.ForEachSet(
       [&](int, uint64_t code) { largest = std::max(largest, code); });
   return largest;
+}
+
+Column::CodeSpan Column::value_codes() const {
+  MUSTER_DCHECK(kind_ != Kind::kDictionary);
+  int64_t lowest = -kScaledMax;
+  int64_t highest = kScaledMax;
+  if (kind_ == Kind::kText) {
+    lowest = 0;
+    highest = text_->number_max();
+  } else if (number_.raw) {
+    lowest = OrderedBits(std::numeric_limits<double>::lowest());
+    highest = OrderedBits(std::numeric_limits<double>::max());
+  }
+  const auto code = [this](int64_t stored) {
+    return static_cast<uint64_t>(stored) - static_cast<uint64_t>(number_.base) +
+           kFirstCode;
+  };
+  return {lowest <= number_.base ? kFirstCode : code(lowest), code(highest)};
+}
+
+uint64_t Column::NearCode(JsonView value) const {
+  const CodeSpan span = value_codes();
+  int64_t stored = number_.base;
+  if (kind_ == Kind::kText) {
+    if (value.is_string()) {
+      stored = text_->Read(value.string_value()).value_or(stored);
+    }
+  } else if (value.is_number()) {
+    const double number = value.number_value();
+    const double limit = static_cast<double>(kScaledMax);
+    const double scaled = number * static_cast<double>(kPowers[number_.scale]);
+    stored = number_.raw ? OrderedBits(number)
+                         : static_cast<int64_t>(
+                               std::round(std::clamp(scaled, -limit, limit)));
+  }
+  if (stored < number_.base) return span.first;
+  const uint64_t code = static_cast<uint64_t>(stored) -
+                        static_cast<uint64_t>(number_.base) + kFirstCode;
+  return std::clamp(code, span.first, span.last);
+}
+
+Column::NumberCodes Column::number_codes() const {
+  MUSTER_DCHECK(kind_ == Kind::kNumber);
+  return {number_.base, static_cast<double>(kPowers[number_.scale]),
+          number_.raw};
 }
 
 uint64_t Column::FindCode(JsonView value) const {

@@ -37,6 +37,7 @@
 #include <optional>
 #include <string>
 
+#include "absl/base/casts.h"
 #include "absl/strings/string_view.h"
 #include "engine/model/json.h"
 #include "engine/twin/code_array.h"
@@ -91,6 +92,24 @@ class Column {
   // The largest code that may occur.  With kDictionary, the last entry's;
   // entries that no row uses any more are among them.
   uint64_t max_code() const;
+  // kNumber, kText: from `first` to `last`, codes stand for values in ascending
+  // order, whether a row has them or not.  O(1).
+  struct CodeSpan {
+    uint64_t first, last;
+  };
+  CodeSpan value_codes() const;
+  // A code in that span: the value's, or one that is near where it would be if
+  // it is of the column's kind.  O(1).
+  uint64_t NearCode(JsonView value) const;
+  // kNumber: how codes become ValueOf(code).number_value().
+  struct NumberCodes {
+    int64_t base;    // What kFirstCode stands for, ...
+    double divisor;  // ... by this; or the bits of a double, if raw.
+    bool raw;
+
+    double At(uint64_t code) const;
+  };
+  NumberCodes number_codes() const;
   // kDictionary: the code of a value, 0 if no row has it (or if it is
   // undefined). O(1).  REQUIRES: kDictionary.
   uint64_t FindCode(JsonView value) const;
@@ -124,6 +143,14 @@ class Column {
   void MaybeBecomeText();
   void CollectGarbage();
 
+  // The bits of a finite double as an integer in the order of the doubles.
+  static int64_t OrderedBits(double number);
+  static double FromOrderedBits(int64_t ordered) {
+    const uint64_t bits = static_cast<uint64_t>(ordered);
+    return absl::bit_cast<double>(
+        ordered >= 0 ? bits : ~(bits & ~(uint64_t{1} << 63)));
+  }
+
   Kind kind_ = Kind::kDictionary;
   bool text_failed_ = false;  // Was kText, and had to be given up.
   int garbage_at_ = 64;       // Entries at which the dictionary is cleaned up.
@@ -133,6 +160,12 @@ class Column {
   Dictionary dictionary_;
   CodeArray codes_;
 };
+
+inline double Column::NumberCodes::At(uint64_t code) const {
+  const int64_t stored =
+      static_cast<int64_t>(static_cast<uint64_t>(base) + (code - kFirstCode));
+  return raw ? FromOrderedBits(stored) : static_cast<double>(stored) / divisor;
+}
 
 }  // namespace muster
 

@@ -278,6 +278,36 @@ size_t RowsOfMask(const uint64_t* mask, size_t words, uint32_t first_row,
   return static_cast<size_t>(rows - begin);
 }
 
+#if HWY_TARGET != HWY_SCALAR && HWY_HAVE_FLOAT64
+void CompareNumbers(const double* left, const double* right, uint64_t* less,
+                    uint64_t* equal) {
+  const hn::CappedTag<double, 64> d;
+  const size_t lanes = hn::Lanes(d);
+  uint64_t below = 0;
+  uint64_t same = 0;
+  for (size_t i = 0; i < 64; i += lanes) {
+    const auto a = hn::Load(d, left + i);
+    const auto b = hn::Load(d, right + i);
+    below |= BitsOf(d, hn::Lt(a, b)) << i;
+    same |= BitsOf(d, hn::Eq(a, b)) << i;
+  }
+  *less = below;
+  *equal = same;
+}
+#else
+void CompareNumbers(const double* left, const double* right, uint64_t* less,
+                    uint64_t* equal) {
+  uint64_t below = 0;
+  uint64_t same = 0;
+  for (int i = 0; i < 64; ++i) {
+    below |= uint64_t{left[i] < right[i]} << i;
+    same |= uint64_t{left[i] == right[i]} << i;
+  }
+  *less = below;
+  *equal = same;
+}
+#endif
+
 }  // namespace HWY_NAMESPACE
 }  // namespace muster
 HWY_AFTER_NAMESPACE();
@@ -300,6 +330,7 @@ HWY_EXPORT(AndSetMask8);
 HWY_EXPORT(AndSetMask16);
 HWY_EXPORT(CountMask);
 HWY_EXPORT(RowsOfMask);
+HWY_EXPORT(CompareNumbers);
 
 }  // namespace
 
@@ -343,6 +374,11 @@ size_t CountMask(const uint64_t* mask, size_t words) {
 size_t RowsOfMask(const uint64_t* mask, size_t words, uint32_t first_row,
                   uint32_t* rows) {
   return HWY_DYNAMIC_DISPATCH(RowsOfMask)(mask, words, first_row, rows);
+}
+
+void CompareNumbers(const double* left, const double* right, uint64_t* less,
+                    uint64_t* equal) {
+  HWY_DYNAMIC_DISPATCH(CompareNumbers)(left, right, less, equal);
 }
 
 namespace scalar {
@@ -416,6 +452,16 @@ size_t RowsOfMask(const uint64_t* mask, size_t words, uint32_t first_row,
     }
   }
   return count;
+}
+
+void CompareNumbers(const double* left, const double* right, uint64_t* less,
+                    uint64_t* equal) {
+  *less = 0;
+  *equal = 0;
+  for (int i = 0; i < 64; ++i) {
+    if (left[i] < right[i]) *less |= uint64_t{1} << i;
+    if (left[i] == right[i]) *equal |= uint64_t{1} << i;
+  }
 }
 
 }  // namespace scalar

@@ -61,6 +61,11 @@ inline constexpr size_t kRowsOfMaskSpare = 64;
 size_t RowsOfMask(const uint64_t* mask, size_t words, uint32_t first_row,
                   uint32_t* rows);
 
+// For i in [0, 64): bit i of *less says whether left[i] < right[i], that of
+// *equal whether they are equal.  REQUIRES: both aligned to 64 bytes.
+void CompareNumbers(const double* left, const double* right, uint64_t* less,
+                    uint64_t* equal);
+
 // What the kernels above mean, one row after the other: for tests.
 namespace scalar {
 
@@ -79,6 +84,9 @@ void SetMask(const uint16_t* codes, size_t words, const uint64_t* set,
 size_t CountMask(const uint64_t* mask, size_t words);
 size_t RowsOfMask(const uint64_t* mask, size_t words, uint32_t first_row,
                   uint32_t* rows);
+
+void CompareNumbers(const double* left, const double* right, uint64_t* less,
+                    uint64_t* equal);
 
 }  // namespace scalar
 

@@ -160,6 +160,15 @@ std::optional<int64_t> TextPattern::Read(absl::string_view text) const {
   return number;
 }
 
+int64_t TextPattern::number_max() const {
+  if (digits_ == Digits::kInstant) return *ReadInstant("9999-12-31T23:59:59Z");
+  int64_t limit = 1;
+  for (int i = 0; i < digit_count_; ++i) {
+    limit *= digits_ == Digits::kDecimal ? 10 : 16;
+  }
+  return limit - 1;
+}
+
 void TextPattern::Write(int64_t number, char* to) const {
   if (digits_ == Digits::kInstant) {
     WriteInstant(number, to);

@@ -34,7 +34,10 @@ class TextPattern {
   // nullopt if `text` is of another pattern; else at least 0, below 2^60.
   std::optional<int64_t> Read(absl::string_view text) const;
 
-  // Writes size() bytes.  REQUIRES: `number` came from Read().
+  // No Read() returns more.
+  int64_t number_max() const;
+
+  // Writes size() bytes.  REQUIRES: 0 <= number <= number_max().
   void Write(int64_t number, char* to) const;
   size_t size() const { return prefix_.size() + digit_count_; }
 
