@@ -1,7 +1,10 @@
 #include "engine/twin/parsed_twin.h"
 
 #include <algorithm>
+#include <array>
+#include <initializer_list>
 #include <iterator>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -38,15 +41,74 @@ bool IsStringOrNull(JsonView value) {
   return value.is_undefined() || value.is_null() || value.is_string();
 }
 
-// Members that are kept as they were given, in ascending order.
-constexpr absl::string_view kKeptRoots[] = {
-    "authenticationType", "capabilities", "cloudToDeviceMessageCount",
-    "deviceEtag",         "deviceScope",  "modelId",
-    "parentScopes",       "statusReason", "statusUpdateTime",
-    "x509Thumbprint",
+// Members of a twin that are read here, in ascending order of their names.
+enum RootIndex {
+  kAuthenticationType,
+  kCapabilities,
+  kMessageCount,
+  kConnectionState,
+  kDeviceEtag,
+  kDeviceId,
+  kDeviceScope,
+  kEtag,
+  kLastActivityTime,
+  kModelId,
+  kModuleId,
+  kParentScopes,
+  kProperties,
+  kStatus,
+  kStatusReason,
+  kStatusUpdateTime,
+  kVersion,
+  kX509Thumbprint,
+  kRootCount
 };
 
-// REQUIRES: `name` is in kKeptRoots.
+struct RootName {
+  absl::string_view name;
+  bool is_kept;  // As it was given.
+};
+
+constexpr RootName kRootNames[] = {
+    {"authenticationType", true},
+    {"capabilities", true},
+    {"cloudToDeviceMessageCount", true},
+    {"connectionState", false},
+    {"deviceEtag", true},
+    {"deviceId", false},
+    {"deviceScope", true},
+    {"etag", false},
+    {"lastActivityTime", false},
+    {"modelId", true},
+    {"moduleId", false},
+    {"parentScopes", true},
+    {"properties", false},
+    {"status", false},
+    {"statusReason", true},
+    {"statusUpdateTime", true},
+    {"version", false},
+    {"x509Thumbprint", true},
+};
+static_assert(std::size(kRootNames) == kRootCount);
+
+using Roots = std::array<JsonView, kRootCount>;
+
+Roots FindRoots(JsonView document) {
+  Roots roots;
+  size_t next = 0;  // Both lists ascend.
+  for (const JsonView::Member& member : document.members()) {
+    for (size_t i = next; i < kRootCount; ++i) {
+      if (kRootNames[i].name != member.key) continue;
+      // Null counts as absent, everywhere.
+      if (!member.value.is_null()) roots[i] = member.value;
+      next = i + 1;
+      break;
+    }
+  }
+  return roots;
+}
+
+// REQUIRES: `name` is in kRootNames, and is_kept.
 absl::Status CheckKeptRoot(absl::string_view name, JsonView value) {
   if (name == "capabilities") {
     if (!value.is_object()) return Invalid(name, value, "an object");
@@ -105,19 +167,15 @@ absl::Status CheckKeptRoot(absl::string_view name, JsonView value) {
   return absl::OkStatus();
 }
 
-// Finds what is there of kKeptRoots.
-absl::Status ReadRoots(JsonView document, ParsedTwin* twin) {
-  // Both lists ascend.
-  const absl::string_view* next = std::begin(kKeptRoots);
+absl::Status ReadKeptRoots(const Roots& roots, ParsedTwin* twin) {
   size_t size = 0;
-  for (const JsonView::Member& member : document.members()) {
-    while (next != std::end(kKeptRoots) && *next < member.key) ++next;
-    if (next == std::end(kKeptRoots)) break;
-    if (*next != member.key || member.value.is_null()) continue;
-    absl::Status status = CheckKeptRoot(member.key, member.value);
+  for (size_t i = 0; i < kRootCount; ++i) {
+    if (!kRootNames[i].is_kept || roots[i].is_undefined()) continue;
+    const absl::string_view name = kRootNames[i].name;
+    absl::Status status = CheckKeptRoot(name, roots[i]);
     if (!status.ok()) return status;
-    twin->roots.push_back({*next, member.value});
-    size += member.value.bytes().size();
+    twin->roots.push_back({name, roots[i]});
+    size += roots[i].bytes().size();
   }
   // No contract bounds what the registry writes; one twin must not fill memory.
   if (size > kTwinTagsSizeMax) {
@@ -129,31 +187,41 @@ absl::Status ReadRoots(JsonView document, ParsedTwin* twin) {
   return absl::OkStatus();
 }
 
+// How many digits of its fraction ActivityText() has to write to give `text`
+// back, which ParseInstant() takes; kActivityDigitsMax if it is written in any
+// other way.
+int ActivityDigits(absl::string_view text) {
+  // 2031-03-01T22:00:00Z; digits may stand behind the point.
+  constexpr size_t kPoint = 19;
+  constexpr size_t kPlain = 20;
+  if (text.size() < kPlain || text[4] != '-' || text[10] != 'T' ||
+      text[13] != ':' || text[16] != ':' || text.back() != 'Z' ||
+      text.substr(17, 2) == "60") {  // A leap second is written as 59.
+    return kActivityDigitsMax;
+  }
+  if (text.size() == kPlain) return 0;
+  const size_t digits = text.size() - kPlain - 1;
+  return text[kPoint] == '.' && digits < kActivityDigitsMax
+             ? static_cast<int>(digits)
+             : kActivityDigitsMax;
+}
+
 absl::Status ReadActivity(JsonView value, ParsedTwin* twin) {
   constexpr absl::string_view kName = "lastActivityTime";
-  if (value.is_undefined() || value.is_null()) return absl::OkStatus();
+  if (value.is_undefined()) return absl::OkStatus();
   const std::optional<absl::Time> time =
       value.is_string() ? ParseInstant(value.string_value()) : std::nullopt;
   if (!time.has_value()) {
     return Invalid(kName, value, "an instant, such as 2031-03-01T22:00:00Z");
   }
   twin->last_activity_ticks = TicksFromTime(*time);
-  // Keep the number of digits if that gives the text back.
-  const absl::string_view text = value.string_value();
-  const size_t plain = absl::string_view("2031-03-01T22:00:00Z").size();
-  const size_t digits = text.size() == plain  ? 0
-                        : text.size() > plain ? text.size() - plain - 1
-                                              : 7;
   twin->last_activity_digits =
-      digits < 7 && ActivityText(twin->last_activity_ticks,
-                                 static_cast<int>(digits)) == text
-          ? static_cast<uint8_t>(digits)
-          : 7;
+      static_cast<uint8_t>(ActivityDigits(value.string_value()));
   return absl::OkStatus();
 }
 
 absl::Status ReadStatus(JsonView value, bool* enabled) {
-  if (value.is_undefined() || value.is_null()) return absl::OkStatus();
+  if (value.is_undefined()) return absl::OkStatus();
   if (!value.is_string() ||
       !IsOneOf(value.string_value(), {"enabled", "disabled"})) {
     return Invalid("status", value, "enabled or disabled");
@@ -163,7 +231,7 @@ absl::Status ReadStatus(JsonView value, bool* enabled) {
 }
 
 absl::Status ReadConnection(JsonView value, ParsedTwin* twin) {
-  if (value.is_undefined() || value.is_null()) return absl::OkStatus();
+  if (value.is_undefined()) return absl::OkStatus();
   if (!value.is_string() ||
       !IsOneOf(value.string_value(), {"Connected", "Disconnected"})) {
     return Invalid("connectionState", value, "Connected or Disconnected");
@@ -173,7 +241,7 @@ absl::Status ReadConnection(JsonView value, ParsedTwin* twin) {
 }
 
 absl::Status ReadVersion(JsonView value, ParsedTwin* twin) {
-  if (value.is_undefined() || value.is_null()) return absl::OkStatus();
+  if (value.is_undefined()) return absl::OkStatus();
   if (!value.is_integer() || value.int_value() < 1 ||
       value.int_value() > kTwinIntegerMax) {
     return Invalid("version", value,
@@ -184,8 +252,8 @@ absl::Status ReadVersion(JsonView value, ParsedTwin* twin) {
 }
 
 absl::Status ReadEtag(JsonView value, ParsedTwin* twin) {
-  if (!IsStringOrNull(value)) return Invalid("etag", value, "a string");
-  if (!value.is_string()) return absl::OkStatus();
+  if (value.is_undefined()) return absl::OkStatus();
+  if (!value.is_string()) return Invalid("etag", value, "a string");
   if (const auto counter = ParseEtag(value.string_value())) {
     if (*counter <= uint64_t{INT64_MAX}) twin->etag = *counter;
   }
@@ -195,13 +263,15 @@ absl::Status ReadEtag(JsonView value, ParsedTwin* twin) {
 }  // namespace
 
 absl::StatusOr<ParsedTwin> ParseTwin(JsonView document) {
-  absl::StatusOr<TwinPatch> content =
-      ParseTwinPatch(document, PatchOrigin::kService);
+  const absl::StatusOr<TwinPatchView> content =
+      ReadTwinPatch(document, PatchOrigin::kService);
   if (!content.ok()) return content.status();
 
-  ParsedTwin twin;
-  const JsonView id = document.Find("deviceId");
-  if (id.is_undefined() || id.is_null()) {
+  absl::StatusOr<ParsedTwin> result(absl::in_place);
+  ParsedTwin& twin = *result;
+  const Roots roots = FindRoots(document);
+  const JsonView id = roots[kDeviceId];
+  if (id.is_undefined()) {
     return MakeError(ErrorCode::kArgumentNull,
                      "deviceId: missing or null; a string was expected");
   }
@@ -209,43 +279,40 @@ absl::StatusOr<ParsedTwin> ParseTwin(JsonView document) {
   absl::Status status = ValidateDeviceId(id.string_value());
   if (!status.ok()) return status;
   twin.device_id = id.string_value();
-  const JsonView module = document.Find("moduleId");
-  if (!module.is_undefined() && !module.is_null()) {
-    return Invalid("moduleId", module,
+  if (!roots[kModuleId].is_undefined()) {
+    return Invalid("moduleId", roots[kModuleId],
                    "none: twins of modules are not supported");
   }
 
-  const JsonView reported = document.Find("properties").Find("reported");
+  const JsonView reported = roots[kProperties].Find("reported");
   if (!reported.is_undefined() && !reported.is_null()) {
-    absl::StatusOr<TwinPatch> patch =
-        ParseTwinPatch(reported, PatchOrigin::kDevice);
+    const absl::StatusOr<TwinPatchView> patch =
+        ReadTwinPatch(reported, PatchOrigin::kDevice);
     if (!patch.ok()) return patch.status();
     twin.reported = reported;
-    twin.reported_size = TwinValueSize(patch->reported.view());
-    twin.reported_version = patch->reported_version;
+    twin.reported_size = patch->reported.size;
+    twin.reported_version = patch->reported.version;
   }
-  status = ReadRoots(document, &twin);
+  status = ReadKeptRoots(roots, &twin);
   if (!status.ok()) return status;
-  status.Update(ReadStatus(document.Find("status"), &twin.enabled));
-  status.Update(ReadConnection(document.Find("connectionState"), &twin));
-  status.Update(ReadActivity(document.Find("lastActivityTime"), &twin));
-  status.Update(ReadVersion(document.Find("version"), &twin));
-  status.Update(ReadEtag(document.Find("etag"), &twin));
+  status.Update(ReadStatus(roots[kStatus], &twin.enabled));
+  status.Update(ReadConnection(roots[kConnectionState], &twin));
+  status.Update(ReadActivity(roots[kLastActivityTime], &twin));
+  status.Update(ReadVersion(roots[kVersion], &twin));
+  status.Update(ReadEtag(roots[kEtag], &twin));
   if (!status.ok()) return status;
 
-  twin.desired_version = content->desired_version;
-  if (content->tags.view().is_object()) {
-    twin.tags = document.Find("tags");
-    twin.tags_size = TwinValueSize(content->tags.view());
+  if (content->tags.value.is_object()) {
+    twin.tags = content->tags.value;
+    twin.tags_size = content->tags.size;
   }
-  if (content->desired.view().is_object()) {
-    twin.desired = document.Find("properties").Find("desired");
-    twin.desired_size = TwinValueSize(content->desired.view());
-    for (const JsonView::Member& member : content->desired.view().members()) {
-      twin.has_desired_members |= !member.value.is_null();
-    }
+  if (content->desired.value.is_object()) {
+    twin.desired = content->desired.value;
+    twin.desired_size = content->desired.size;
+    twin.desired_version = content->desired.version;
+    twin.has_desired_members = content->desired.has_members;
   }
-  return twin;
+  return result;
 }
 
 }  // namespace muster
