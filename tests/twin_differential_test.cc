@@ -19,8 +19,10 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -34,6 +36,7 @@
 #include "engine/query/ast.h"
 #include "engine/query/condition.h"
 #include "engine/query/document.h"
+#include "engine/query/functions.h"
 #include "engine/query/utf8.h"
 #include "engine/twin/row_set.h"
 #include "engine/twin/twin_index.h"
@@ -360,6 +363,74 @@ TEST(TwinDifferentialTest, FleetOfTwoShards) {
   RunFleets({.partition_count = 1, .path_count = 9, .device_count_max = 18'500},
             17'500, /*rounds=*/10, /*conditions=*/8, pairs_wanted / 10 * 2,
             seed + 2'000'000);
+}
+
+// What a condition is made of.
+void Collect(const Expr& expr, std::set<std::string>* parts) {
+  parts->insert(absl::StrCat("node ", expr.node.index()));
+  if (const Compare* compare = expr.As<Compare>()) {
+    parts->insert(absl::StrCat("compare ", static_cast<int>(compare->op),
+                               compare->as_dates ? " as dates" : ""));
+  } else if (const In* in = expr.As<In>()) {
+    parts->insert(absl::StrCat("in ", in->negated, in->as_dates));
+  } else if (const Arithmetic* arithmetic = expr.As<Arithmetic>()) {
+    for (const ArithmeticOp op : arithmetic->ops) {
+      parts->insert(absl::StrCat("arithmetic ", static_cast<int>(op)));
+    }
+  } else if (const Sign* sign = expr.As<Sign>()) {
+    parts->insert(absl::StrCat("sign ", sign->negative));
+  } else if (const Call* call = expr.As<Call>()) {
+    parts->insert(std::string(FunctionInfoOf(call->function).name));
+  } else if (const Path* path = expr.As<Path>()) {
+    parts->insert(absl::StrCat("root ", RootName(path->root)));
+  } else if (const Constant* constant = expr.As<Constant>()) {
+    parts->insert(absl::StrCat("constant ", JsonKindName(constant->kind)));
+  }
+  for (const Expr& operand : expr.operands) Collect(operand, parts);
+}
+
+// The generator leaves nothing of the language out.
+TEST(TwinDifferentialTest, ConditionsHaveAllParts) {
+  Choices choices(seed);
+  std::set<std::string> parts;
+  for (int fleet = 0; fleet < 10; ++fleet) {
+    const TwinShape shape(&choices, 30);
+    auto index = MakeIndex();
+    ConditionGenerator generator(&choices);
+    for (uint32_t i = 0; i < 20; ++i) {
+      const std::string id = shape.DeviceId(i);
+      Put(*index, shape.Twin(id, &choices));
+      generator.Observe(Must(index->Get(id)).document);
+    }
+    for (int i = 0; i < 400; ++i) Collect(*generator.Next().expr(), &parts);
+  }
+  std::set<std::string> wanted;
+  for (size_t i = 0; i < std::variant_size_v<decltype(Expr::node)>; ++i) {
+    wanted.insert(absl::StrCat("node ", i));
+  }
+  for (int op = 0; op <= static_cast<int>(CompareOp::kGe); ++op) {
+    wanted.insert(absl::StrCat("compare ", op));
+    wanted.insert(absl::StrCat("compare ", op, " as dates"));
+  }
+  for (const char* in : {"in 00", "in 01", "in 10", "in 11"}) wanted.insert(in);
+  for (int op = 0; op <= static_cast<int>(ArithmeticOp::kModulo); ++op) {
+    wanted.insert(absl::StrCat("arithmetic ", op));
+  }
+  wanted.insert({"sign 0", "sign 1"});
+  for (int f = 0; f <= static_cast<int>(Function::kSqrt); ++f) {
+    wanted.insert(std::string(FunctionInfoOf(static_cast<Function>(f)).name));
+  }
+  for (int root = 0; root <= static_cast<int>(Root::kReportedMetadata);
+       ++root) {
+    wanted.insert(absl::StrCat("root ", RootName(static_cast<Root>(root))));
+  }
+  for (const char* kind :
+       {"undefined", "null", "boolean", "number", "string"}) {
+    wanted.insert(absl::StrCat("constant ", kind));
+  }
+  for (const std::string& part : wanted) {
+    EXPECT_TRUE(parts.contains(part)) << part << "\n--seed=" << seed;
+  }
 }
 
 int64_t NumberFrom(const char* text, int64_t otherwise) {
