@@ -164,6 +164,81 @@ void JsonBuilder::End() {
   std::memcpy(&(*out_)[at], &size, sizeof(size));
 }
 
+namespace {
+
+// Takes a varint of at most 64 bits from the front.
+bool TakeVarint(absl::string_view* bytes, uint64_t* v) {
+  *v = 0;
+  for (int shift = 0; shift < 64 && !bytes->empty(); shift += 7) {
+    const uint8_t byte = static_cast<uint8_t>(bytes->front());
+    bytes->remove_prefix(1);
+    *v |= static_cast<uint64_t>(byte & 0x7f) << shift;
+    if (byte < 0x80) return true;
+  }
+  return false;
+}
+
+bool TakeString(absl::string_view* bytes, absl::string_view* text) {
+  uint64_t size;
+  if (!TakeVarint(bytes, &size) || size > bytes->size()) return false;
+  *text = bytes->substr(0, size);
+  bytes->remove_prefix(size);
+  return true;
+}
+
+bool TakeEncoded(absl::string_view* bytes, int depth) {
+  if (bytes->empty() || depth > kJsonDepthMax) return false;
+  const char tag = bytes->front();
+  bytes->remove_prefix(1);
+  uint64_t number;
+  absl::string_view text;
+  switch (tag) {
+    case kTagNull:
+    case kTagFalse:
+    case kTagTrue:
+      return true;
+    case kTagInteger:
+      return TakeVarint(bytes, &number);
+    case kTagDouble: {
+      double value;
+      if (bytes->size() < sizeof(value)) return false;
+      std::memcpy(&value, bytes->data(), sizeof(value));
+      bytes->remove_prefix(sizeof(value));
+      return std::isfinite(value);
+    }
+    case kTagString:
+      return TakeString(bytes, &text);
+    case kTagArray:
+    case kTagObject: {
+      if (bytes->size() < sizeof(uint32_t)) return false;
+      const uint32_t size = json_internal::ReadSize(bytes->data());
+      bytes->remove_prefix(sizeof(uint32_t));
+      if (size > bytes->size()) return false;
+      absl::string_view inside = bytes->substr(0, size);
+      bytes->remove_prefix(size);
+      absl::string_view last;
+      for (bool first = true; !inside.empty(); first = false) {
+        if (tag == kTagObject) {
+          if (!TakeString(&inside, &text) || (!first && text <= last)) {
+            return false;
+          }
+          last = text;
+        }
+        if (!TakeEncoded(&inside, depth + 1)) return false;
+      }
+      return true;
+    }
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+bool IsEncodedJson(absl::string_view bytes) {
+  return TakeEncoded(&bytes, 0) && bytes.empty();
+}
+
 char* EncodeJsonInteger(int64_t value, char* to) {
   *to++ = kTagInteger;
   return PutVarint(ZigZag(value), to);

@@ -359,6 +359,11 @@ char* EncodeJsonDouble(double value, char* to);
 // What stands before a string's bytes.  At most 11 bytes; 2 for less than 128.
 char* EncodeJsonStringHead(size_t size, char* to);
 
+// Whether `bytes` are one value as JsonBuilder writes it, no more and no less, so
+// that a view of them reads nothing else: for bytes that were stored.  (UTF-8 is
+// not checked.)  Depth up to kJsonDepthMax.
+bool IsEncodedJson(absl::string_view bytes);
+
 // Turns JSON text (RFC 8259, UTF-8) into Json.  Reusable: keeps its buffers, so
 // that a parser per thread parses many texts without allocating for each.  Not
 // thread-safe.  Speed: 0.85 GB/s of text for twins of 735 bytes; a text of a

@@ -17,10 +17,9 @@ namespace {
 // Integers up to here are doubles too, so that comparing codes is comparing
 // numbers.
 constexpr int64_t kScaledMax = int64_t{1} << 53;
-constexpr int kScaleMax = 9;
-constexpr int64_t kPowers[kScaleMax + 1] = {
-    1,       10,        100,        1'000,       10'000,
-    100'000, 1'000'000, 10'000'000, 100'000'000, 1'000'000'000};
+constexpr int64_t kPowers[] = {1,           10,           100,       1'000,
+                               10'000,      100'000,      1'000'000, 10'000'000,
+                               100'000'000, 1'000'000'000};
 
 // Entries from which a column of strings is looked at for a pattern, and from
 // which a dictionary is cleaned up.

@@ -122,6 +122,9 @@ class Column {
 
  private:
   friend class ShardSnapshot;
+
+  static constexpr int kScaleMax = 9;  // Digits behind the point.
+
   // A code stands for base + code - kFirstCode: of a text, that is its digits;
   // of a number, it is number * 10^scale, or its bits if that is not exact
   // (raw).

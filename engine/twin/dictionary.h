@@ -56,6 +56,8 @@ class Dictionary {
   }
 
  private:
+  friend class ShardSnapshot;
+
   static constexpr uint16_t kEmpty = UINT16_MAX;
 
   size_t BeginOf(int number) const {

@@ -225,19 +225,6 @@ void Shard::SetConnected(int row, bool connected, absl::Time now) {
 
 // ------------------------------------------------------------- whole twins
 
-template <typename Self, typename Function>
-void Shard::ForEachSystemColumn(Self& self, Function fn) {
-  self.mutex.AssertReaderHeld();
-  for (auto* column :
-       {&self.arrivals_, &self.etags_, &self.versions_, &self.desired_versions_,
-        &self.reported_versions_, &self.activity_ticks_, &self.activity_digits_,
-        &self.desired_base_ticks_, &self.desired_base_versions_,
-        &self.reported_base_ticks_, &self.sizes_[0], &self.sizes_[1],
-        &self.sizes_[2]}) {
-    fn(*column);
-  }
-}
-
 void Shard::Grow(int rows) {
   capacity_ = rows;
   ForEachSystemColumn(*this,

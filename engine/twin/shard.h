@@ -314,6 +314,19 @@ class Shard final : public CellSource {
   uint64_t retained_from_ ABSL_GUARDED_BY(mutex) = 0;
 };
 
+template <typename Self, typename Function>
+void Shard::ForEachSystemColumn(Self& self, Function fn) {
+  self.mutex.AssertReaderHeld();
+  for (auto* column :
+       {&self.arrivals_, &self.etags_, &self.versions_, &self.desired_versions_,
+        &self.reported_versions_, &self.activity_ticks_, &self.activity_digits_,
+        &self.desired_base_ticks_, &self.desired_base_versions_,
+        &self.reported_base_ticks_, &self.sizes_[0], &self.sizes_[1],
+        &self.sizes_[2]}) {
+    fn(*column);
+  }
+}
+
 }  // namespace muster
 
 #endif  // ENGINE_TWIN_SHARD_H_

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "engine/model/check.h"
 #include "engine/model/error.h"
@@ -183,6 +184,66 @@ TwinWrite TwinIndex::Put(Partition& partition, uint64_t hash,
   return after;
 }
 
+void TwinIndex::Publish(Partition& partition,
+                        std::unique_ptr<Shard> published) {
+  const Shard& shard = *published;
+  shard.mutex.AssertReaderHeld();
+  const uint32_t number = static_cast<uint32_t>(partition.shards.size());
+  AddShard(partition, std::move(published));
+  partition.ids.Reserve(partition.ids.size() +
+                        static_cast<size_t>(shard.size()));
+  for (int row = 0; row < shard.row_count(); ++row) {
+    const absl::string_view id = shard.IdForTable(row);
+    if (id.empty()) continue;
+    partition.ids.Insert(static_cast<uint32_t>(DeviceHash(id)),
+                         Partition::PlaceOf(number, row));
+  }
+  if (shard.has_room()) partition.with_room.push_back(number);
+}
+
+absl::Status TwinIndex::Restore(std::unique_ptr<Shard> restored) {
+  Shard& shard = *restored;
+  // Nobody else knows the shard yet, so that its lock may come first.
+  int partition_number = -1;
+  int64_t count = 0;
+  {
+    absl::ReaderMutexLock lock(&shard.mutex);
+    count = shard.size();
+    for (int row = 0; row < shard.row_count(); ++row) {
+      const absl::string_view id = shard.IdForTable(row);
+      if (id.empty()) continue;
+      const int its = PartitionOfHash(DeviceHash(id), options_.partition_count);
+      if (partition_number < 0) partition_number = its;
+      if (its != partition_number) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("device \"", id, "\" belongs to partition ", its,
+                         " of ", options_.partition_count,
+                         ", but others of its shard to ", partition_number));
+      }
+    }
+  }
+  if (count == 0) return absl::OkStatus();
+  absl::Status status = Reserve(count);
+  if (!status.ok()) return status;
+  Partition& partition = partitions_[partition_number];
+  absl::MutexLock lock(&partition.mutex);
+  absl::MutexLock shard_lock(&shard.mutex);
+  absl::flat_hash_set<absl::string_view> ids;
+  ids.reserve(static_cast<size_t>(count));
+  for (int row = 0; row < shard.row_count(); ++row) {
+    const absl::string_view id = shard.IdForTable(row);
+    if (id.empty()) continue;
+    if (!ids.insert(id).second ||
+        partition.Find(DeviceHash(id), id).has_value()) {
+      size_.fetch_sub(count, std::memory_order_relaxed);
+      return absl::AlreadyExistsError(
+          absl::StrCat("device \"", id, "\" is there already"));
+    }
+  }
+  Publish(partition, std::move(restored));
+  return absl::OkStatus();
+}
+
 int64_t TwinIndex::Adopt(
     int partition_number, std::unique_ptr<Shard> adopted,
     absl::FunctionRef<void(int row, ParsedTwin* twin)> prepare,
@@ -229,16 +290,7 @@ int64_t TwinIndex::Adopt(
     return added;
   }
   shard.RetainCutsFrom(shard.sequence());
-  const uint32_t number = static_cast<uint32_t>(partition.shards.size());
-  AddShard(partition, std::move(adopted));
-  partition.ids.Reserve(partition.ids.size() + static_cast<size_t>(added));
-  for (int row = 0; row < shard.row_count(); ++row) {
-    const absl::string_view id = shard.IdForTable(row);
-    if (id.empty()) continue;
-    partition.ids.Insert(static_cast<uint32_t>(DeviceHash(id)),
-                         Partition::PlaceOf(number, row));
-  }
-  if (shard.has_room()) partition.with_room.push_back(number);
+  Publish(partition, std::move(adopted));
   // Who wants one of these devices may look it up, and waits for the shard.
   lock.Release();
   if (options_.observer != nullptr) {

@@ -180,6 +180,15 @@ class TwinIndex {
   absl::StatusOr<TwinPage> Query(const Statement& statement, int page_size,
                                  absl::string_view continuation) const;
 
+  // Takes a shard that ShardSnapshot::Read() made, with its rows as they are;
+  // the observer is not told.  Shards of a partition keep the order in which
+  // they are restored.
+  //   INVALID_ARGUMENT    its devices are not of one partition, of as many as
+  //                       there are here
+  //   ALREADY_EXISTS      the index has one of its devices, or it has one twice
+  //   RESOURCE_EXHAUSTED  there would be more twins than twin_count_max
+  absl::Status Restore(std::unique_ptr<Shard> shard);
+
   // Twins.
   int64_t size() const { return size_.load(std::memory_order_relaxed); }
 
@@ -253,6 +262,9 @@ class TwinIndex {
   int64_t Adopt(int partition, std::unique_ptr<Shard> shard,
                 absl::FunctionRef<void(int row, ParsedTwin* twin)> prepare,
                 absl::Time now);
+  // Publishes a shard and enters its devices, none of which the index has.
+  void Publish(Partition& partition, std::unique_ptr<Shard> shard)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(partition.mutex);
   // Counts `count` more twins.  RESOURCE_EXHAUSTED at twin_count_max.
   absl::Status Reserve(int64_t count);
 
