@@ -15,7 +15,7 @@ class QueryEngine {
   // How many twins query `q` (from 0) selects.
   virtual int64_t Count(int q) = 0;
   // Writes their ids, which are the engine's own, and returns how many.
-  // REQUIRES: room for all twins at `ids`.
+  // REQUIRES: room for all twins and 64 more at `ids`.
   virtual int64_t Enumerate(int q, uint32_t* ids) = 0;
   // The device's number.
   virtual uint32_t DeviceOf(uint32_t id) const = 0;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <string>
 #include <thread>
 
@@ -13,6 +12,8 @@
 #include "engine/model/check.h"
 #include "engine/schedule/clock.h"
 #include "engine/twin/json_lines.h"
+#include "engine/twin/kernels.h"
+#include "engine/twin/matcher.h"
 #include "engine/twin/row_set.h"
 #include "transport/loopback/fleet.h"
 
@@ -27,32 +28,6 @@ absl::Duration Cpu(clockid_t clock) {
   timespec time{};
   MUSTER_CHECK(clock_gettime(clock, &time) == 0);
   return absl::DurationFromTimespec(time);
-}
-
-// What a job does when it selects its devices, in every `step`th shard from
-// `first` on.
-template <typename Function>
-void MatchShards(const TwinIndex& index, const Condition& condition, int first,
-                 int step, Function fn) {
-  RowBitmap rows;
-  const auto match = [&](int i) {
-    Shard& shard = index.shard(i);
-    {
-      absl::ReaderMutexLock lock(&shard.mutex);
-      shard.Match(condition, &rows);
-    }
-    fn(i, rows);
-  };
-  const auto candidates = index.Candidates(condition);
-  if (!candidates.has_value()) {
-    for (int i = first; i < index.shard_count(); i += step) match(i);
-    return;
-  }
-  int last = -1;
-  for (const TwinLocation& at : *candidates) {
-    if (at.shard != last && at.shard % step == first) match(at.shard);
-    last = at.shard;
-  }
 }
 
 }  // namespace
@@ -105,37 +80,45 @@ Ours::Ours(uint32_t twin_count) {
 
 int64_t Ours::Count(int q) {
   int64_t count = 0;
-  MatchShards(*index_, conditions_[static_cast<size_t>(q)], 0, 1,
-              [&](int, const RowBitmap& rows) { count += rows.Count(); });
+  index_->Match(conditions_[static_cast<size_t>(q)],
+                [&](int, const RowBitmap& rows) { count += rows.Count(); });
   return count;
 }
 
+// Every second shard, as two workers share the evaluation of a job.
 int64_t Ours::CountPart(int q, int part) const {
+  const Condition& condition = conditions_[static_cast<size_t>(q)];
+  if (index_->Candidates(condition).has_value()) {
+    return part == 0 ? const_cast<Ours*>(this)->Count(q) : 0;
+  }
   int64_t count = 0;
-  MatchShards(*index_, conditions_[static_cast<size_t>(q)], part, 2,
-              [&](int, const RowBitmap& rows) { count += rows.Count(); });
+  Matcher matcher(condition);
+  RowBitmap rows;
+  for (int i = part; i < index_->shard_count(); i += 2) {
+    const Shard& shard = index_->shard(i);
+    {
+      absl::ReaderMutexLock lock(&shard.mutex);
+      matcher.Match(shard, &rows);
+    }
+    count += rows.Count();
+  }
   return count;
 }
 
 int64_t Ours::Enumerate(int q, uint32_t* ids) {
   uint32_t* next = ids;
-  MatchShards(*index_, conditions_[static_cast<size_t>(q)], 0, 1,
-              [&](int shard, const RowBitmap& rows) {
-                uint32_t first = static_cast<uint32_t>(shard) << kRowBits;
-                for (const uint64_t each : rows.words) {
-                  for (uint64_t word = each; word != 0; word &= word - 1) {
-                    *next++ =
-                        first + static_cast<uint32_t>(std::countr_zero(word));
-                  }
-                  first += 64;
-                }
-              });
+  index_->Match(conditions_[static_cast<size_t>(q)],
+                [&](int shard, const RowBitmap& rows) {
+                  next += RowsOfMask(rows.words.data(), rows.words.size(),
+                                     static_cast<uint32_t>(shard) << kRowBits,
+                                     next);
+                });
   return next - ids;
 }
 
 void Ours::Ask(const Condition& condition,
                absl::FunctionRef<void(int, const RowBitmap&)> fn) const {
-  MatchShards(*index_, condition, 0, 1, fn);
+  index_->Match(condition, fn);
 }
 
 uint32_t Ours::DeviceOf(uint32_t id) const {

@@ -118,16 +118,16 @@ TEST(TwinConcurrencyTest, NobodySeesHalfAWrite) {
     }
   });
   readers.emplace_back([&] {
-    const Condition torn = Where("tags.n != properties.desired.n");
-    const Condition whole = Where("tags.n = properties.desired.n");
+    Matcher match_torn(Where("tags.n != properties.desired.n"));
+    Matcher match_whole(Where("tags.n = properties.desired.n"));
     while (!done) {
       for (int s = 0; s < index->shard_count(); ++s) {
         Shard& shard = index->shard(s);
         RowBitmap rows;
         absl::ReaderMutexLock lock(&shard.mutex);
-        shard.Match(torn, &rows);
+        match_torn.Match(shard, &rows);
         EXPECT_EQ(rows.Count(), 0);
-        shard.Match(whole, &rows);
+        match_whole.Match(shard, &rows);
         EXPECT_EQ(rows.Count(), shard.size());
       }
     }
@@ -172,7 +172,7 @@ TEST(TwinConcurrencyTest, AJobReachesOnlyTheDevicesOfItsCut) {
   {
     absl::MutexLock lock(&shard.mutex);
     cut = shard.sequence();
-    shard.Match(Where("*"), &rows);
+    Matcher(Where("*")).Match(shard, &rows);
   }
   const RowSet targets(rows);
   std::atomic<bool> all_gone{false};

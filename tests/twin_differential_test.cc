@@ -57,10 +57,19 @@ int64_t pairs_wanted = 0;
 std::vector<RowBitmap> MatchShards(const TwinIndex& index,
                                    const Condition& condition) {
   std::vector<RowBitmap> matches(static_cast<size_t>(index.shard_count()));
+  Matcher matcher(condition);
   for (int i = 0; i < index.shard_count(); ++i) {
     Shard& shard = index.shard(i);
     absl::ReaderMutexLock lock(&shard.mutex);
-    shard.Match(condition, &matches[static_cast<size_t>(i)]);
+    matcher.Match(shard, &matches[static_cast<size_t>(i)]);
+  }
+  // The index may go straight to the devices that a condition names.
+  std::vector<RowBitmap> found(matches.size());
+  index.Match(condition, [&found](int shard, const RowBitmap& rows) {
+    found[static_cast<size_t>(shard)] = rows;
+  });
+  for (size_t i = 0; i < matches.size(); ++i) {
+    EXPECT_EQ(found[i].words, matches[i].words) << condition.text();
   }
   return matches;
 }

@@ -109,10 +109,11 @@ TEST(TwinFleetTest, AgreesWithPlainJsonRowByRow) {
     const Condition condition = Where(query.condition);
     std::vector<RowBitmap> matches(
         static_cast<size_t>(index->shard_count()));
+    Matcher matcher(condition);
     for (int s = 0; s < index->shard_count(); ++s) {
       Shard& shard = index->shard(s);
       absl::ReaderMutexLock lock(&shard.mutex);
-      shard.Match(condition, &matches[static_cast<size_t>(s)]);
+      matcher.Match(shard, &matches[static_cast<size_t>(s)]);
     }
     for (uint32_t row = 0; row < kCount; ++row) {
       const TwinLocation at = *index->Find(absl::StrFormat("dev-%08u", row));

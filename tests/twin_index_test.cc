@@ -894,7 +894,7 @@ TEST(ShardTest, MatchClearsOtherBits) {
     RowBitmap rows;
     rows.words.fill(~uint64_t{0});
     absl::ReaderMutexLock lock(&shard.mutex);
-    shard.Match(Where(condition), &rows);
+    Matcher(Where(condition)).Match(shard, &rows);
     EXPECT_EQ(rows.words[1], 0u);
     return rows.words[0];
   };
@@ -910,16 +910,21 @@ TEST(ShardTest, MatchClearsOtherBits) {
 TEST(TwinIndexTest, Candidates) {
   auto index = MakeIndex();
   for (int i = 0; i < 50; ++i) PutId(*index, absl::StrCat("d", i));
-  EXPECT_EQ(index->Candidates(Where("tags.x = 1")), std::nullopt);
-  EXPECT_EQ(index->Candidates(Where("*")), std::nullopt);
+  EXPECT_FALSE(index->Candidates(Where("tags.x = 1")).has_value());
+  EXPECT_FALSE(index->Candidates(Where("*")).has_value());
   const auto some =
       index->Candidates(Where("deviceId IN ['d7','d8','d9','nobody']"));
   ASSERT_TRUE(some.has_value());
-  ASSERT_EQ(some->size(), 3u);
-  for (const char* id : {"d7", "d8", "d9"}) {
-    EXPECT_NE(std::find(some->begin(), some->end(), *index->Find(id)),
-              some->end());
+  EXPECT_TRUE(some->exact);
+  ASSERT_EQ(some->twins.size(), 3u);
+  for (const TwinCandidates::Twin& twin : some->twins) {
+    EXPECT_TRUE(twin.id == "d7" || twin.id == "d8" || twin.id == "d9");
+    EXPECT_EQ(*index->Find(twin.id), twin.at);
   }
+  EXPECT_FALSE(
+      index->Candidates(Where("deviceId = 'd7' AND tags.x = 1"))->exact);
+  EXPECT_TRUE(
+      index->Candidates(Where("deviceId = 'd7' OR 'd8' = deviceId"))->exact);
 }
 
 // ----------------------------------------------------------------- observer

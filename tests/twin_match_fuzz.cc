@@ -50,7 +50,7 @@ RowBitmap MatchShard(const TwinIndex& index, const Condition& condition) {
   MUSTER_CHECK(index.shard_count() == 1);
   Shard& shard = index.shard(0);
   absl::ReaderMutexLock lock(&shard.mutex);
-  shard.Match(condition, &rows);
+  Matcher(condition).Match(shard, &rows);
   return rows;
 }
 

@@ -17,6 +17,7 @@
 #include "engine/model/twin_patch.h"
 #include "engine/query/condition.h"
 #include "engine/query/statement.h"
+#include "engine/twin/matcher.h"
 #include "engine/twin/twin_index.h"
 #include "gtest/gtest.h"
 
@@ -80,11 +81,12 @@ inline Statement Select(absl::string_view text) {
 // Rows that satisfy the condition, over all shards.
 inline int CountMatches(const TwinIndex& index, const Condition& condition) {
   int count = 0;
+  Matcher matcher(condition);
   for (int i = 0; i < index.shard_count(); ++i) {
     Shard& shard = index.shard(i);
     RowBitmap rows;
     absl::ReaderMutexLock lock(&shard.mutex);
-    shard.Match(condition, &rows);
+    matcher.Match(shard, &rows);
     count += rows.Count();
   }
   return count;

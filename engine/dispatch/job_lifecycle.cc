@@ -1,6 +1,5 @@
 // Life of a job: creation, admission, evaluation, end, history (contract 2).
 #include <algorithm>
-#include <numeric>
 #include <string>
 #include <utility>
 #include <variant>
@@ -16,6 +15,7 @@
 #include "engine/model/instant.h"
 #include "engine/query/page_token.h"
 #include "engine/twin/device_hash.h"
+#include "engine/twin/matcher.h"
 
 namespace muster {
 namespace {
@@ -328,31 +328,36 @@ void Dispatcher::BeginEvaluation(const JobPtr& job) {
     job->evaluating = true;
   }
   // Only the shards that can hold a target.
-  std::vector<int> shards;
-  if (auto locations = index_.Candidates(*job->condition)) {
-    for (const TwinLocation& at : *locations) {
-      if (shards.empty() || shards.back() != at.shard) {
-        shards.push_back(at.shard);
-      }
+  const auto evaluate_in = [&](int shard) {
+    auto work = std::make_unique<EvaluationWork>();
+    work->job = job.get();
+    work->shard = &index_.shard(shard);
+    job->evaluations.push_back(std::move(work));
+    return job->evaluations.back().get();
+  };
+  job->candidates = index_.Candidates(*job->condition);
+  if (job->candidates.has_value()) {
+    absl::Span<const TwinCandidates::Twin> rest = job->candidates->twins;
+    while (!rest.empty()) {
+      const int shard = rest.front().at.shard;
+      size_t count = 1;
+      while (count < rest.size() && rest[count].at.shard == shard) ++count;
+      evaluate_in(shard)->candidates = rest.first(count);
+      rest.remove_prefix(count);
     }
   } else {
-    shards.resize(index_.shard_count());
-    std::iota(shards.begin(), shards.end(), 0);
+    job->plan = std::make_shared<const Plan>(*job->condition);
+    const int count = index_.shard_count();
+    for (int shard = 0; shard < count; ++shard) evaluate_in(shard);
   }
-  MUSTER_CHECK(shards.size() <= kSlicesPerJobMax);
-  if (shards.empty()) {
+  MUSTER_CHECK(job->evaluations.size() <= kSlicesPerJobMax);
+  if (job->evaluations.empty()) {
     FinishEvaluation(job);
     return;
   }
   // A newcomer starts where the queue stands.
   job->virtual_time.store(ready_.virtual_time(), std::memory_order_relaxed);
-  job->evaluations_left.store(static_cast<int>(shards.size()));
-  for (int shard : shards) {
-    auto work = std::make_unique<EvaluationWork>();
-    work->job = job.get();
-    work->shard = &index_.shard(shard);
-    job->evaluations.push_back(std::move(work));
-  }
+  job->evaluations_left.store(static_cast<int>(job->evaluations.size()));
   // The last evaluation to run deletes them all: not before all are pushed.
   job->evaluations_left.fetch_add(1);
   for (auto& work : job->evaluations) {
@@ -365,9 +370,16 @@ void Dispatcher::BeginEvaluation(const JobPtr& job) {
 void Dispatcher::RunEvaluation(EvaluationWork& work) {
   const JobPtr job = work.job->shared_from_this();
   RowBitmap rows;
+  std::optional<Matcher> matcher;
+  if (job->plan != nullptr) matcher.emplace(job->plan);
   {
     absl::MutexLock lock(&work.shard->mutex);
-    work.shard->Match(*job->condition, &rows);
+    if (matcher.has_value()) {
+      matcher->Match(*work.shard, &rows);
+    } else {
+      work.shard->MatchCandidates(*job->condition, work.candidates,
+                                  job->candidates->exact, &rows);
+    }
     work.cut = work.shard->sequence();
     work.targets = RowSet(rows);
     if (work.targets.size() > 0) {
@@ -382,6 +394,8 @@ void Dispatcher::RunEvaluation(EvaluationWork& work) {
 void Dispatcher::FinishEvaluation(const JobPtr& job) {
   std::vector<std::unique_ptr<EvaluationWork>> evaluations;
   evaluations.swap(job->evaluations);
+  job->plan.reset();
+  job->candidates.reset();
   bool started_now;
   {
     absl::MutexLock lock(&job->mutex);

@@ -21,6 +21,7 @@
 #include "engine/dispatch/work.h"
 #include "engine/model/job.h"
 #include "engine/query/condition.h"
+#include "engine/query/plan.h"
 #include "engine/transport.h"
 #include "engine/twin/shard.h"
 
@@ -76,6 +77,8 @@ class EvaluationWork : public Work {
  public:
   Job* job = nullptr;
   Shard* shard = nullptr;
+  // The devices to ask, if the condition names them (Job::candidates).
+  absl::Span<const TwinCandidates::Twin> candidates;
   // Written by the worker that runs it; read once all have run.
   RowSet targets;
   uint64_t cut = 0;
@@ -184,6 +187,8 @@ struct Job : std::enable_shared_from_this<Job> {
   uint64_t serial = 0;
   JobRequest request;
   std::optional<Condition> condition;  // Absent: broken; see condition_error.
+  std::shared_ptr<const Plan> plan;    // Of the condition; while evaluating.
+  std::optional<TwinCandidates> candidates;  // The same.
   absl::Status condition_error;
   absl::Time created_time;
   absl::Time start_time;

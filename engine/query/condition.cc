@@ -54,8 +54,9 @@ Bound BoundOfIn(const In& in, const Expr& expr, Root root) {
 }
 
 // Where `expr` is true, `root` has one of these values.  AND needs one operand
-// that says so, and takes what all that do agree on; OR needs all.
-Bound BoundOf(const Expr& expr, Root root) {
+// that says so, and takes what all that do agree on; OR needs all.  `*exact`
+// becomes false if `expr` need not be true there.
+Bound BoundOf(const Expr& expr, Root root, bool* exact) {
   if (const Compare* compare = expr.As<Compare>()) {
     return BoundOfCompare(*compare, expr, root);
   }
@@ -65,7 +66,8 @@ Bound BoundOf(const Expr& expr, Root root) {
   Bound bound;
   std::vector<std::string> any;
   for (const Expr& operand : expr.operands) {
-    Bound other = BoundOf(operand, root);
+    Bound other = BoundOf(operand, root, exact);
+    if (!other.has_value()) *exact = false;
     if (!is_and) {
       if (!other.has_value()) return std::nullopt;
       any.insert(any.end(), other->begin(), other->end());
@@ -116,9 +118,13 @@ bool Condition::Matches(const Document& document) const {
   return Evaluate(document, &scratch).is_true();
 }
 
-std::optional<std::vector<std::string>> Condition::Candidates(Root root) const {
+std::optional<std::vector<std::string>> Condition::Candidates(
+    Root root, bool* exact) const {
   if (matches_all()) return std::nullopt;
-  return BoundOf(*expr(), root);
+  bool is_exact = true;
+  Bound bound = BoundOf(*expr(), root, &is_exact);
+  if (exact != nullptr) *exact = is_exact;
+  return bound;
 }
 
 std::string FailureReason(const absl::Status& error) {

@@ -85,8 +85,11 @@ class Condition {
   //   deviceId = 'a' OR tags.x = 1            nullopt
   //   NOT deviceId != 'a'                     nullopt  not worth the code
   //
+  // `*exact`, if given: whether each row with one of these values satisfies it,
+  // so that `deviceId IN ['b','a']` need not be asked of the two rows again.
   // REQUIRES: every row has a string at `root`, or nothing.
-  std::optional<std::vector<std::string>> Candidates(Root root) const;
+  std::optional<std::vector<std::string>> Candidates(
+      Root root, bool* exact = nullptr) const;
 
  private:
   struct Rep {

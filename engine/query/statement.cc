@@ -153,6 +153,14 @@ absl::string_view Statement::item_type() const {
   return collection() == Collection::kDevices ? "Twin" : "DeviceJob";
 }
 
+bool Statement::is_count() const {
+  if (!rep_->is_aggregate || rep_->group_by.has_value()) return false;
+  for (const Column& column : rep_->columns) {
+    if (column.aggregate != AggregateFunction::kCount) return false;
+  }
+  return true;
+}
+
 bool Statement::Matches(const Document& document) const {
   const std::optional<Condition>& condition = rep_->condition;
   return !condition.has_value() || condition->Matches(document);
@@ -238,6 +246,11 @@ absl::Status Aggregator::Add(const Document& document) {
     }
   }
   return absl::OkStatus();
+}
+
+void Aggregator::AddCount(int64_t rows) {
+  MUSTER_DCHECK(statement_.is_count());
+  for (Cell& cell : *FindOrAdd(GroupKey())) cell.count += rows;
 }
 
 absl::Status Aggregator::Merge(const Aggregator& other) {

@@ -60,6 +60,8 @@ class Statement {
   bool is_select_all() const { return rep_->columns.empty(); }
   // Whether it has aggregates or GROUP BY: its rows come from an Aggregator.
   bool is_aggregate() const { return rep_->is_aggregate; }
+  // Whether it only counts rows: no aggregate but COUNT, no GROUP BY.
+  bool is_count() const;
   // "Twin", "DeviceJob" or "Raw": the hub's name for what the rows are.
   absl::string_view item_type() const;
 
@@ -113,6 +115,10 @@ class Aggregator {
   //                             kQueryGroupCellsMax and kQueryGroupBytesMax
   //                             allow; the aggregator is of no further use.
   absl::Status Add(const Document& document);
+
+  // Adds that many rows, whatever is in them.  REQUIRES: the statement
+  // is_count().
+  void AddCount(int64_t rows);
 
   // Adds what `other` holds.  Errors as Add().
   // REQUIRES: `other` was made for a statement with the same text.

@@ -9,6 +9,7 @@
 #define ENGINE_TWIN_ROW_SET_H_
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -27,6 +28,16 @@ struct RowBitmap {
   void Clear(int row) { words[row >> 6] &= ~(uint64_t{1} << (row & 63)); }
   bool Test(int row) const { return words[row >> 6] >> (row & 63) & 1; }
   int Count() const;
+  // Calls fn(row) for each row in the set, in ascending order.
+  template <typename Function>
+  void ForEach(Function fn) const {
+    for (int i = 0; i < kWords; ++i) {
+      for (uint64_t word = words[static_cast<size_t>(i)]; word != 0;
+           word &= word - 1) {
+        fn(i * 64 + std::countr_zero(word));
+      }
+    }
+  }
 };
 
 // Immutable, hence safe to read from any thread.

@@ -369,13 +369,19 @@ void Shard::Compact() {
   tree_.Compact();
 }
 
-void Shard::Match(const Condition& condition, RowBitmap* rows) const {
+void Shard::MatchCandidates(const Condition& condition,
+                            absl::Span<const TwinCandidates::Twin> candidates,
+                            bool exact, RowBitmap* rows) const {
   *rows = RowBitmap();
   TwinDocument document;
-  for (int row = 0; row < row_count_; ++row) {
-    if (!in_use_.Test(row)) continue;
-    document.Reset(this, row);
-    if (condition.Matches(document)) rows->Set(row);
+  for (const TwinCandidates::Twin& twin : candidates) {
+    MUSTER_DCHECK(twin.at.shard == index_);
+    if (IdForTable(twin.at.row) != twin.id) continue;
+    if (!exact) {
+      document.Reset(this, twin.at.row);
+      if (!condition.Matches(document)) continue;
+    }
+    rows->Set(twin.at.row);
   }
 }
 

@@ -37,6 +37,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "engine/model/check.h"
 #include "engine/model/json.h"
 #include "engine/model/limits.h"
@@ -74,6 +75,25 @@ struct TwinWrite {
   bool enabled = true;
 
   friend bool operator==(const TwinWrite&, const TwinWrite&) = default;
+};
+
+struct TwinLocation {
+  int shard = 0;
+  int row = 0;
+
+  friend bool operator==(const TwinLocation&, const TwinLocation&) = default;
+};
+
+// Devices outside of which no twin satisfies a condition, and where they were
+// found.
+struct TwinCandidates {
+  struct Twin {
+    TwinLocation at;
+    std::string id;
+  };
+  std::vector<Twin> twins;  // By shard and row.
+  // Whether all of them satisfy it.
+  bool exact = false;
 };
 
 class Shard final : public CellSource {
@@ -144,7 +164,12 @@ class Shard final : public CellSource {
     return Change(row, patch, /*replace=*/false, now);
   }
 
-  void Match(const Condition& condition, RowBitmap* rows) const
+  // Sets the bits of those candidates, all of this shard, that still are there
+  // and satisfy the condition, which they are the candidates of; clears all
+  // others.  (For all rows of a shard: Matcher.)
+  void MatchCandidates(const Condition& condition,
+                       absl::Span<const TwinCandidates::Twin> candidates,
+                       bool exact, RowBitmap* rows) const
       ABSL_SHARED_LOCKS_REQUIRED(mutex);
 
   // CellSource, for matchers.  REQUIRES for all: the lock is held.

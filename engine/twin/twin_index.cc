@@ -9,6 +9,7 @@
 #include "engine/model/error.h"
 #include "engine/twin/device_hash.h"
 #include "engine/twin/etag.h"
+#include "engine/twin/matcher.h"
 #include "engine/twin/twin_document.h"
 
 namespace muster {
@@ -453,19 +454,55 @@ std::optional<TwinLocation> TwinIndex::Find(absl::string_view device_id) const {
                       .row = Partition::RowOf(*place)};
 }
 
-std::optional<std::vector<TwinLocation>> TwinIndex::Candidates(
+std::optional<TwinCandidates> TwinIndex::Candidates(
     const Condition& condition) const {
-  const auto ids = condition.Candidates(Root::kDeviceId);
+  TwinCandidates candidates;
+  auto ids = condition.Candidates(Root::kDeviceId, &candidates.exact);
   if (!ids.has_value()) return std::nullopt;
-  std::vector<TwinLocation> locations;
-  for (const std::string& id : *ids) {
-    if (const auto location = Find(id)) locations.push_back(*location);
+  for (std::string& id : *ids) {
+    if (const auto location = Find(id)) {
+      candidates.twins.push_back({*location, std::move(id)});
+    }
   }
-  std::sort(locations.begin(), locations.end(),
-            [](const TwinLocation& a, const TwinLocation& b) {
-              return a.shard != b.shard ? a.shard < b.shard : a.row < b.row;
+  std::sort(candidates.twins.begin(), candidates.twins.end(),
+            [](const TwinCandidates::Twin& a, const TwinCandidates::Twin& b) {
+              return a.at.shard != b.at.shard ? a.at.shard < b.at.shard
+                                              : a.at.row < b.at.row;
             });
-  return locations;
+  return candidates;
+}
+
+void TwinIndex::Match(
+    const Condition& condition,
+    absl::FunctionRef<void(int shard, const RowBitmap& rows)> fn) const {
+  RowBitmap rows;
+  if (const auto candidates = Candidates(condition)) {
+    absl::Span<const TwinCandidates::Twin> rest = candidates->twins;
+    while (!rest.empty()) {
+      const int index = rest.front().at.shard;
+      size_t count = 1;
+      while (count < rest.size() && rest[count].at.shard == index) ++count;
+      {
+        const Shard& s = shard(index);
+        absl::ReaderMutexLock lock(&s.mutex);
+        s.MatchCandidates(condition, rest.first(count), candidates->exact,
+                          &rows);
+      }
+      rest.remove_prefix(count);
+      fn(index, rows);
+    }
+    return;
+  }
+  Matcher matcher(condition);
+  const int count = shard_count();
+  for (int i = 0; i < count; ++i) {
+    const Shard& s = shard(i);
+    {
+      absl::ReaderMutexLock lock(&s.mutex);
+      matcher.Match(s, &rows);
+    }
+    fn(i, rows);
+  }
 }
 
 int64_t TwinIndex::MemoryUsage() const {

@@ -91,13 +91,6 @@ struct TwinPage {
   std::string continuation;       // Empty: no more rows.
 };
 
-struct TwinLocation {
-  int shard = 0;
-  int row = 0;
-
-  friend bool operator==(const TwinLocation&, const TwinLocation&) = default;
-};
-
 // What a caller may ask of one page of TwinIndex::Query().
 inline constexpr int kTwinPageSizeMax = 1'000'000;
 
@@ -157,12 +150,20 @@ class TwinIndex {
   absl::StatusOr<TwinSnapshot> Get(absl::string_view device_id) const;
   std::optional<TwinLocation> Find(absl::string_view device_id) const;
 
-  // Where the devices live outside of which no twin satisfies `condition`, by
-  // shard and row, if it names devices (Condition::Candidates()); nullopt if it
-  // does not bound them.  So a job for one device need not visit every shard.
-  // Whoever uses a location must look again under the shard's lock.
-  std::optional<std::vector<TwinLocation>> Candidates(
-      const Condition& condition) const;
+  // Where the devices live outside of which no twin satisfies `condition`, if
+  // it names devices (Condition::Candidates()); nullopt if it does not bound
+  // them. So a job for one device need not visit every shard.  Whoever uses a
+  // location must look again under the shard's lock: Shard::MatchCandidates().
+  std::optional<TwinCandidates> Candidates(const Condition& condition) const;
+
+  // Calls fn(shard, rows) with the rows that satisfy `condition`, for each
+  // shard that has any, in ascending order and with no lock held.  Every write
+  // that was acknowledged before the call is seen.  A shard is locked for
+  // microseconds; one thread does it all, at 0.1 ms for a million twins and a
+  // simple condition.
+  void Match(
+      const Condition& condition,
+      absl::FunctionRef<void(int shard, const RowBitmap& rows)> fn) const;
 
   // Answers one page of a statement on `devices`, rows in ascending order of
   // deviceId.  page_size in [1, kTwinPageSizeMax]; a page may hold fewer rows

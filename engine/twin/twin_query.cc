@@ -4,9 +4,8 @@
 // page therefore looks for the page_size smallest ids behind its position that
 // satisfy the condition, and keeps no more than those at any time:
 //
-//   look    scan the shards, with a heap of the smallest ids so far.  An id
-//           beyond the heap's largest is passed over unread, so that soon
-//           hardly any row is evaluated.
+//   look    match the condition shard by shard, and keep the smallest of the
+//           ids in a heap.
 //   write   take each of them up again in order and write it out, if it still
 //           is there and still satisfies the condition.
 //
@@ -26,6 +25,9 @@
 
 namespace muster {
 namespace {
+
+// Rows that are read out under one lock: some 100 us at most.
+constexpr int kRowsPerLock = 256;
 
 struct Found {
   std::string id;
@@ -122,38 +124,23 @@ absl::Status TwinIndex::QueryRows(const Statement& statement, int page_size,
 
   // One more than the page takes says whether there is another.
   SmallestIds smallest(static_cast<size_t>(limit) + 1);
-  TwinDocument document;
-  const auto look = [&](Shard& shard, int row) {
-    const absl::string_view id = shard.IdForTable(row);
-    if (id.empty() || (!is_first && id <= after) || !smallest.Wants(id)) {
-      return;
-    }
-    document.Reset(&shard, row);
-    if (statement.Matches(document)) smallest.Add(id, &shard, row);
-  };
-  std::optional<std::vector<TwinLocation>> candidates;
-  if (statement.condition().has_value()) {
-    candidates = Candidates(*statement.condition());
-  }
-  if (candidates.has_value()) {
-    for (const TwinLocation& location : *candidates) {
-      Shard& s = shard(location.shard);
-      absl::ReaderMutexLock lock(&s.mutex);
-      look(s, location.row);
-    }
-  } else {
-    const int count = shard_count();
-    for (int i = 0; i < count; ++i) {
-      Shard& s = shard(i);
-      absl::ReaderMutexLock lock(&s.mutex);
-      const int rows = s.row_count();
-      for (int row = 0; row < rows; ++row) look(s, row);
-    }
-  }
+  Match(
+      statement.condition().value_or(Condition::MatchAll(Collection::kDevices)),
+      [&](int index, const RowBitmap& rows) {
+        Shard& s = shard(index);
+        absl::ReaderMutexLock lock(&s.mutex);
+        rows.ForEach([&](int row) {
+          const absl::string_view id = s.IdForTable(row);
+          // Some may have gone since.
+          if (id.empty() || (!is_first && id <= after)) return;
+          if (smallest.Wants(id)) smallest.Add(id, &s, row);
+        });
+      });
 
   std::vector<Found> found = std::move(smallest).Take();
   const bool more = static_cast<int64_t>(found.size()) > limit;
   if (more) found.pop_back();
+  TwinDocument document;
   for (const Found& f : found) {
     absl::ReaderMutexLock lock(&f.shard->mutex);
     if (f.shard->IdForTable(f.row) != f.id) continue;
@@ -182,19 +169,30 @@ absl::Status TwinIndex::QueryAggregates(const Statement& statement,
   if (!token.ok()) return token.status();
   Aggregator aggregator(statement);
   TwinDocument document;
-  const int count = shard_count();
-  for (int i = 0; i < count; ++i) {
-    Shard& s = shard(i);
-    absl::ReaderMutexLock lock(&s.mutex);
-    const int rows = s.row_count();
-    for (int row = 0; row < rows; ++row) {
-      if (!s.rows_in_use().Test(row)) continue;
-      document.Reset(&s, row);
-      if (!statement.Matches(document)) continue;
-      absl::Status status = aggregator.Add(document);
-      if (!status.ok()) return status;
-    }
-  }
+  absl::Status status;
+  Match(
+      statement.condition().value_or(Condition::MatchAll(Collection::kDevices)),
+      [&](int index, const RowBitmap& rows) {
+        if (!status.ok()) return;
+        if (statement.is_count()) {
+          aggregator.AddCount(rows.Count());
+          return;
+        }
+        const Shard& s = shard(index);
+        // The lock is let go now and then: adding a row takes its time.
+        for (int first = 0; first < kShardRowsMax; first += kRowsPerLock) {
+          absl::ReaderMutexLock lock(&s.mutex);
+          for (int row = first; row < first + kRowsPerLock; ++row) {
+            if (!rows.Test(row) || !s.rows_in_use().Test(row)) continue;
+            document.Reset(&s, row);
+            // It may have changed since.
+            if (!statement.Matches(document)) continue;
+            status.Update(aggregator.Add(document));
+            if (!status.ok()) return;
+          }
+        }
+      });
+  if (!status.ok()) return status;
   std::vector<std::string> all = aggregator.Rows();
   const size_t first =
       std::min(static_cast<size_t>(token->rows_given), all.size());
