@@ -164,7 +164,8 @@ void BoundLeaf::BindColumn(const Cells& cells) {
     return;
   }
   if (cells.rest.empty() && LookedUpCodes(column, test_, &set_)) {
-    if (test_.IsExact()) guess_ = 0.05;
+    if (test_.members() == LeafTest::Members::kListed) guess_ = 0.05;
+    if (test_.members() == LeafTest::Members::kOthers) guess_ = 0.95;
     BindCodes();
     return;
   }
@@ -291,23 +292,54 @@ void BoundLeaf::BindListed(bool by_value) {
   if (own_words_ == nullptr) own_words_ = std::make_unique<RowBitmap>();
   RowBitmap& mask = *own_words_;
   const bool of_others = test_.OfKind(JsonKind::kUndefined);
-  mask.words.fill(of_others ? ~uint64_t{0} : 0);
+  mask.words.fill(0);
   const uint16_t* const rows = codes_->sparse_rows();
   const int count = codes_->sparse_count();
-  if (by_value) values_examined_ += count;
-  for (int i = 0; i < count; ++i) {
-    const uint64_t code = codes_->sparse_code(i);
-    if (by_value ? SelectsView(slots_[0].ValueOf(code)) : set_.Contains(code)) {
-      mask.Set(rows[i]);
-    } else if (of_others) {
-      mask.Clear(rows[i]);
+  // First the rows that differ from all others; then those are the rest.
+  const auto differ = [&](int i, bool selects) {
+    const int row = rows[i];
+    mask.words[row >> 6] |= uint64_t{selects != of_others} << (row & 63);
+  };
+  if (by_value) {
+    values_examined_ += count;
+    for (int i = 0; i < count; ++i) {
+      differ(i, SelectsView(slots_[0].ValueOf(codes_->sparse_code(i))));
+    }
+  } else {
+    switch (codes_->sparse_form()) {
+      case ArrayForm::k8:
+        ForEachListed<uint8_t>(differ);
+        break;
+      case ArrayForm::k16:
+        ForEachListed<uint16_t>(differ);
+        break;
+      case ArrayForm::k32:
+        ForEachListed<uint32_t>(differ);
+        break;
+      default:
+        ForEachListed<uint64_t>(differ);
     }
   }
   form_ = Form::kBits;
   cost_ = kBitsCost;
   guess_ = of_others ? 0.95 : 0.05;
   words_ = mask.words.data();
-  flip_ = 0;
+  flip_ = of_others ? ~uint64_t{0} : 0;
+}
+
+// Calls fn(i, whether the code is in set_) for each row that is listed.
+template <typename Code, typename Function>
+void BoundLeaf::ForEachListed(Function fn) const {
+  const Code* const codes = codes_->As<Code>();
+  const int count = codes_->sparse_count();
+  if (set_.ranges().size() == 1) {
+    const CodeRange range = set_.ranges()[0];
+    for (int i = 0; i < count; ++i) {
+      fn(i, codes[i] - range.first <= range.last - range.first);
+    }
+  } else {
+    for (int i = 0; i < count; ++i) fn(i, set_.Contains(codes[i]));
+  }
 }
 
 void BoundLeaf::BindInstants(const Cells& cells) {
@@ -318,6 +350,60 @@ void BoundLeaf::BindInstants(const Cells& cells) {
   }
   form_ = Form::kTicks;
   cost_ = kTicksCost;
+  if (cells.ints == nullptr) return;
+  codes_ = &cells.ints->codes();
+  const ArrayForm form = codes_->form();
+  if (form != ArrayForm::kConstant && form != ArrayForm::kBits) {
+    FindTickCodes(*cells.ints);
+    BindCodes();
+    return;
+  }
+  if (codes_->size() < source_->row_count()) return;  // Hardly ever.
+  const auto selects = [&](uint64_t code) {
+    return SelectsTicks(code < IntColumn::kFirst ? CellSource::kNoTicks
+                                                 : cells.ints->ValueOf(code));
+  };
+  const bool if_clear = selects(codes_->low());
+  if (form == ArrayForm::kConstant || selects(codes_->high()) == if_clear) {
+    Decide(if_clear);
+    return;
+  }
+  form_ = Form::kBits;
+  cost_ = kBitsCost;
+  words_ = codes_->words();
+  flip_ = if_clear ? ~uint64_t{0} : 0;
+}
+
+// The codes of instants that satisfy tick_test_.
+void BoundLeaf::FindTickCodes(const IntColumn& column) {
+  set_.Clear();
+  const auto append = [this](uint64_t first, uint64_t end) {
+    if (first < end) set_.Append(first, end - 1);
+  };
+  if (tick_test_.none) set_.Append(0, 0);
+  // [first, second): the codes that stand for these ticks.
+  const auto codes_of = [&](int64_t ticks) -> std::pair<uint64_t, uint64_t> {
+    if (ticks < column.base()) return {IntColumn::kFirst, IntColumn::kFirst};
+    const uint64_t distance =
+        static_cast<uint64_t>(ticks) - static_cast<uint64_t>(column.base());
+    return {distance + IntColumn::kFirst, distance + IntColumn::kFirst + 1};
+  };
+  uint64_t next = IntColumn::kFirst;
+  if (tick_test_.is_list) {
+    for (const int64_t ticks : tick_test_.list) {
+      const auto [first, end] = codes_of(ticks);
+      if (end <= next) continue;  // Below all codes, or for the second time.
+      if (tick_test_.less) append(next, first);
+      if (tick_test_.equal) append(first, end);
+      next = end;
+    }
+    if (tick_test_.less) append(next, UINT64_MAX);
+    return;
+  }
+  const auto [first, end] = codes_of(tick_test_.ticks);
+  if (tick_test_.less) append(next, first);
+  if (tick_test_.equal) append(first, end);
+  if (tick_test_.greater) append(end, UINT64_MAX);
 }
 
 // What the leaf asks of instants, if it asks nothing else than how they compare
@@ -340,9 +426,10 @@ bool BoundLeaf::MakeTickTest() {
     tick_test_.list.push_back(TicksFromTime(*time));
   }
   if (test_.shape() == LeafTest::Shape::kIn) {
+    tick_test_.is_list = true;
     std::sort(tick_test_.list.begin(), tick_test_.list.end());
-    tick_test_.equal = test_.wants_members();
-    tick_test_.less = !test_.wants_members();
+    tick_test_.equal = test_.wants_listed();
+    tick_test_.less = !test_.wants_listed();
     return true;
   }
   tick_test_.ticks = tick_test_.list[0];
@@ -401,7 +488,7 @@ bool BoundLeaf::SelectsView(JsonView value) {
 
 bool BoundLeaf::SelectsTicks(int64_t ticks) const {
   if (ticks == CellSource::kNoTicks) return tick_test_.none;
-  if (!tick_test_.list.empty()) {
+  if (tick_test_.is_list) {
     return std::binary_search(tick_test_.list.begin(), tick_test_.list.end(),
                               ticks)
                ? tick_test_.equal
@@ -417,9 +504,13 @@ void BoundLeaf::Apply(int first_word, int words, uint64_t* mask) {
     case Form::kNone:
     case Form::kAll:
       MUSTER_CHECK(false && "nothing to apply");
-    case Form::kBits:
-      for (int i = 0; i < words; ++i) mask[i] &= words_[first_word + i] ^ flip_;
+    case Form::kBits: {
+      // Copies, which no store to the mask can change.
+      const uint64_t* const bits = words_ + first_word;
+      const uint64_t flip = flip_;
+      for (int i = 0; i < words; ++i) mask[i] &= bits[i] ^ flip;
       return;
+    }
     case Form::kRange:
     case Form::kHoles:
     case Form::kSet:

@@ -77,6 +77,7 @@ class BoundLeaf {
     bool none = false;  // Of rows that have no instant.
     int64_t ticks = 0;
     // Instead, for lists: members select by `equal`, others by `less`.
+    bool is_list = false;
     std::vector<int64_t> list;
   };
 
@@ -84,11 +85,14 @@ class BoundLeaf {
   void BindColumn(const Cells& cells);
   void BindInstants(const Cells& cells);
   bool MakeTickTest();
+  void FindTickCodes(const IntColumn& column);
   void BindValues();
   void BindTwoValues(const uint64_t* words);
   void BindCodes();
   void BindListed(bool by_value);
   void Decide(bool all) { form_ = all ? Form::kAll : Form::kNone; }
+  template <typename Code, typename Function>
+  void ForEachListed(Function fn) const;
   bool SelectsCombined(uint64_t combined);
   bool SelectsView(JsonView value);
   bool SelectsTicks(int64_t ticks) const;

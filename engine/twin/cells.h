@@ -52,7 +52,8 @@ struct Cells {
   // kFlags: a bit per row, and what it stands for.
   const RowBitmap* flags = nullptr;
   JsonView if_clear, if_set;
-  // kInts: a row without an integer is undefined.
+  // kInts: a row without an integer is undefined.  kInstants: what TicksAt()
+  // says, if one column holds that for all rows; else nullptr.
   const IntColumn* ints = nullptr;
   // kInstants, kComputed: for CellSource::ValueAt() and TicksAt().
   const Path* path = nullptr;

@@ -134,16 +134,17 @@ class OrderedSpan {
               [](const CodeRange& a, const CodeRange& b) {
                 return a.first < b.first;
               });
+    const bool wants_listed = leaf.wants_listed();
     uint64_t next = first_;
     for (const CodeRange& range : members) {
-      if (leaf.wants_members()) {
+      if (wants_listed) {
         codes->Append(range.first, range.last);
       } else if (next < range.first) {
         codes->Append(next, range.first - 1);
       }
       next = range.last + 1;
     }
-    if (!leaf.wants_members()) codes->Append(next, kAllBehind);
+    if (!wants_listed) codes->Append(next, kAllBehind);
   }
 
   // In the order of strings those with one prefix are neighbours.
@@ -284,36 +285,51 @@ bool OrderedCodes(const IntColumn& column, LeafTest* leaf, CodeSet* codes) {
 
 bool LookedUpCodes(const Column& column, const LeafTest& leaf, CodeSet* codes) {
   MUSTER_DCHECK(column.kind() == Column::Kind::kDictionary);
+  // What is selected of the values that are no constants: the same of all?
+  bool others = false;
+  bool is_first = true;
+  for (const JsonKind kind :
+       {JsonKind::kBool, JsonKind::kNumber, JsonKind::kString, JsonKind::kArray,
+        JsonKind::kObject}) {
+    if (!column.HasKind(kind)) continue;
+    bool selects = leaf.OfKind(kind);
+    if (leaf.IsOpen(kind)) {
+      // Equal numbers may differ in their bytes.
+      if (leaf.members() == LeafTest::Members::kSome ||
+          kind == JsonKind::kNumber) {
+        return false;
+      }
+      selects = leaf.members() == LeafTest::Members::kOthers;
+    }
+    if (!is_first && selects != others) return false;
+    others = selects;
+    is_first = false;
+  }
   codes->Clear();
-  if (leaf.IsExact()) {
-    absl::InlinedVector<uint64_t, 8> found;
-    for (const Json& constant : leaf.constants()) {
-      const uint64_t code = column.FindCode(constant.view());
-      if (code != Column::kUndefinedCode) found.push_back(code);
-    }
-    std::sort(found.begin(), found.end());
-    for (const uint64_t code : found) codes->Append(code, code);
-    return true;
-  }
-  // All values may be alike, even null, as they are to is_defined().
-  const JsonKind kKinds[] = {JsonKind::kBool, JsonKind::kNumber,
-                             JsonKind::kString, JsonKind::kArray,
-                             JsonKind::kObject};
-  for (const JsonKind kind : kKinds) {
-    if (leaf.IsOpen(kind) ||
-        leaf.OfKind(kind) != leaf.OfKind(JsonKind::kObject)) {
-      return false;
-    }
-  }
   if (leaf.OfKind(JsonKind::kUndefined)) {
     codes->Append(Column::kUndefinedCode, Column::kUndefinedCode);
   }
   if (leaf.OfKind(JsonKind::kNull)) {
     codes->Append(Column::kNullCode, Column::kNullCode);
   }
-  if (leaf.OfKind(JsonKind::kObject)) {
-    codes->Append(Column::kFirstCode, kAllBehind);
+  absl::InlinedVector<uint64_t, 8> listed;
+  if (leaf.members() != LeafTest::Members::kSome) {
+    for (const Json& constant : leaf.constants()) {
+      const uint64_t code = column.FindCode(constant.view());
+      if (code >= Column::kFirstCode) listed.push_back(code);
+    }
+    std::sort(listed.begin(), listed.end());
   }
+  uint64_t next = Column::kFirstCode;
+  for (const uint64_t code : listed) {
+    if (!others) {
+      codes->Append(code, code);
+    } else if (next < code) {
+      codes->Append(next, code - 1);
+    }
+    next = code + 1;
+  }
+  if (others) codes->Append(next, kAllBehind);
   return true;
 }
 

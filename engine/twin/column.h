@@ -113,6 +113,10 @@ class Column {
   // kDictionary: the code of a value, 0 if no row has it (or if it is
   // undefined). O(1).  REQUIRES: kDictionary.
   uint64_t FindCode(JsonView value) const;
+  // kDictionary: whether an entry is of that kind.  O(1).
+  bool HasKind(JsonKind kind) const {
+    return dictionary_.kinds() >> static_cast<int>(kind) & 1;
+  }
 
   // Makes it as small as it can be: after a load.  O(size()).
   void Compact();

@@ -38,6 +38,7 @@ int Dictionary::Add(absl::string_view value) {
   if (ends_.size() == ends_.capacity()) {
     ends_.reserve(ends_.size() + ends_.size() / 4 + 4);
   }
+  AddKind(JsonView::FromEncoded(value.data()));
   bytes_.append(value.data(), value.size());
   ends_.push_back(static_cast<uint32_t>(bytes_.size()));
   slots_[slot] = static_cast<uint16_t>(number);
@@ -48,6 +49,7 @@ void Dictionary::Rehash(size_t slots) {
   slots_.assign(slots, kEmpty);
   const size_t mask = slots - 1;
   for (int number = 0; number < size(); ++number) {
+    AddKind(at(number));
     size_t slot = absl::Hash<absl::string_view>()(bytes_at(number)) & mask;
     while (slots_[slot] != kEmpty) slot = (slot + 1) & mask;
     slots_[slot] = static_cast<uint16_t>(number);

@@ -42,6 +42,9 @@ class Dictionary {
   // O(1). REQUIRES: size() < kSizeMax; packed JSON.
   int Add(absl::string_view value);
 
+  // The kinds of values that are there: bit k is JsonKind k's.
+  uint8_t kinds() const { return kinds_; }
+
   // Gives back what was allocated in advance.
   void ShrinkToFit();
   void Clear() {
@@ -64,9 +67,13 @@ class Dictionary {
     return number == 0 ? 0 : ends_[static_cast<size_t>(number) - 1];
   }
   void Rehash(size_t slots);
+  void AddKind(JsonView value) {
+    kinds_ = static_cast<uint8_t>(kinds_ | 1 << static_cast<int>(value.kind()));
+  }
   // Where the value is, or the empty slot where it belongs.
   size_t SlotOf(absl::string_view value) const;
 
+  uint8_t kinds_ = 0;
   std::string bytes_;
   std::vector<uint32_t> ends_;
   std::vector<uint16_t> slots_;  // A power of two of them, 4/5 full at most.

@@ -3,6 +3,13 @@
 #include <cstddef>
 #include <cstdint>
 
+// GCC's address sanitizer does not align 64 bytes on its fake stack (PR
+// 110027).
+#if defined(__SANITIZE_ADDRESS__) && !defined(__clang__)
+#undef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS (HWY_AVX3 | HWY_AVX3_DL)
+#endif
+
 // This file is compiled once per instruction set; see hwy/foreach_target.h.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/twin/kernels.cc"
@@ -14,9 +21,6 @@ namespace muster {
 namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
-
-// More words than this are done in pieces, so that lists of words fit.
-constexpr size_t kPieceWords = 256;
 
 // One bit per lane, from the lowest.
 template <class D, class M>
@@ -165,26 +169,36 @@ HWY_INLINE void WriteMask(const T* HWY_RESTRICT codes, size_t words,
   for (size_t w = 0; w < words; ++w) mask[w] = test(codes + 64 * w);
 }
 
+// Bit w is set if mask[w] is not 0.  REQUIRES: words <= 64.
+HWY_INLINE uint64_t LiveWords(const uint64_t* mask, size_t words) {
+  const hn::CappedTag<uint64_t, 8> d;
+  const size_t lanes = hn::Lanes(d);
+  uint64_t live = 0;
+  size_t w = 0;
+  for (; w + lanes <= words; w += lanes) {
+    const auto zero = hn::Eq(hn::LoadU(d, mask + w), hn::Zero(d));
+    live |= (BitsOf(d, zero) ^ ((uint64_t{1} << lanes) - 1)) << w;
+  }
+  for (; w < words; ++w) live |= uint64_t{mask[w] != 0} << w;
+  return live;
+}
+
 template <typename T, class Test>
 HWY_INLINE void AndMask(const T* HWY_RESTRICT codes, size_t words,
                         const Test& test, uint64_t flip,
                         uint64_t* HWY_RESTRICT mask) {
   while (words > 0) {
-    const size_t piece = words < kPieceWords ? words : kPieceWords;
-    // A branch per word would be mispredicted too often: a list first.
-    uint16_t live[kPieceWords];
-    size_t count = 0;
-    for (size_t w = 0; w < piece; ++w) {
-      live[count] = static_cast<uint16_t>(w);
-      count += mask[w] != 0;
-    }
-    if (count * 4 > piece * 3) {
+    const size_t piece = words < 64 ? words : 64;
+    // Asking each word would be mispredicted too often.
+    uint64_t live = LiveWords(mask, piece);
+    if (hwy::PopCount(live) * 4 > piece * 3) {
       for (size_t w = 0; w < piece; ++w) {
         mask[w] &= test(codes + 64 * w) ^ flip;
       }
     } else {
-      for (size_t i = 0; i < count; ++i) {
-        mask[live[i]] &= test(codes + 64 * size_t{live[i]}) ^ flip;
+      for (; live != 0; live &= live - 1) {
+        const size_t w = hwy::Num0BitsBelowLS1Bit_Nonzero64(live);
+        mask[w] &= test(codes + 64 * w) ^ flip;
       }
     }
     codes += 64 * piece;

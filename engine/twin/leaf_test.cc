@@ -49,6 +49,7 @@ LeafTest::LeafTest(const Plan::Leaf& leaf)
   if (!one_path()) return;
   FindShape();
   FindKinds();
+  FindMembers();
 }
 
 void LeafTest::FindShape() {
@@ -190,16 +191,20 @@ void LeafTest::FindKinds() {
   sample(JsonKind::kString, JsonView::FromEncoded(text.data()));
   sample(JsonKind::kArray, JsonView::FromEncoded(array.data()));
   sample(JsonKind::kObject, Json::EmptyObject().view());
+}
 
-  // Equality is: true where equal, and only there.
+// Equality is true where equal, and false elsewhere: within a kind.
+void LeafTest::FindMembers() {
+  if (as_dates_) return;
   const bool wanted = leaf_->wanted;
-  is_exact_ = !as_dates_ && ((shape_ == Shape::kCompare &&
-                              ((compare_->op == CompareOp::kEq && wanted) ||
-                               (compare_->op == CompareOp::kNe && !wanted)) &&
-                              constant_.is_primitive()) ||
-                             (shape_ == Shape::kIn && in_->negated != wanted));
-  for (const Json& constant : constants_) {
-    if (constant.view().is_number()) is_exact_ = false;
+  if (shape_ == Shape::kIn) {
+    members_ = in_->negated != wanted ? Members::kListed : Members::kOthers;
+  } else if (shape_ == Shape::kCompare && constant_.is_primitive()) {
+    if (compare_->op == CompareOp::kEq) {
+      members_ = wanted ? Members::kListed : Members::kOthers;
+    } else if (compare_->op == CompareOp::kNe) {
+      members_ = wanted ? Members::kOthers : Members::kListed;
+    }
   }
 }
 

@@ -69,9 +69,13 @@ class LeafTest {
   // order of values of that kind.  (Instants as dates do not: many texts are
   // equal then.)  Implies kCompare, kIn or, for strings, kPrefix.
   bool IsOrdered(JsonKind kind) const;
-  // Whether it is constants() that are selected, and nothing else; and equal
-  // values have equal bytes, which holds for all kinds but numbers.
-  bool IsExact() const { return is_exact_; }
+  // Of the values of open kinds, which are selected.
+  enum class Members : uint8_t {
+    kSome,    // It has to be asked.
+    kListed,  // Those that are equal to one of constants().
+    kOthers,  // Those that are not.
+  };
+  Members members() const { return members_; }
 
   // kCompare, kPrefix: one; kIn: the list's, without those that are undefined.
   const std::vector<Json>& constants() const { return constants_; }
@@ -79,7 +83,7 @@ class LeafTest {
   const Compare& compare() const { return *compare_; }
   bool constant_on_left() const { return constant_on_left_; }
   // kIn: whether rows are selected that are in the list, or those that are not.
-  bool wants_members() const { return in_->negated != leaf_->wanted; }
+  bool wants_listed() const { return in_->negated != leaf_->wanted; }
   // kCompare and kIn.
   bool as_dates() const { return as_dates_; }
 
@@ -92,6 +96,7 @@ class LeafTest {
   void FindShape();
   bool FindCallShape(const Call& call, const Expr& expr);
   void FindKinds();
+  void FindMembers();
 
   const Plan::Leaf* leaf_;
   Shape shape_ = Shape::kOther;
@@ -99,7 +104,7 @@ class LeafTest {
   const In* in_ = nullptr;
   bool constant_on_left_ = false;
   bool as_dates_ = false;
-  bool is_exact_ = false;
+  Members members_ = Members::kSome;
   // kCompare: the constant.
   Value constant_;
   std::vector<Json> constants_;

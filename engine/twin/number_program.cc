@@ -15,6 +15,21 @@ namespace {
 // Entries of a dictionary that are worth a table of numbers.
 constexpr uint64_t kTableMax = 4096;
 
+// fmod() takes 20 ns.  Whole numbers divide as integers do, with the same
+// remainder: it is exact, and has the sign of what is divided.
+double Remainder(double a, double b) {
+  constexpr double kWholeMax = 9e15;
+  if (std::fabs(a) < kWholeMax && std::fabs(b) < kWholeMax && b != 0) {
+    const int64_t whole_a = static_cast<int64_t>(a);
+    const int64_t whole_b = static_cast<int64_t>(b);
+    if (static_cast<double>(whole_a) == a &&
+        static_cast<double>(whole_b) == b) {
+      return std::copysign(static_cast<double>(whole_a % whole_b), a);
+    }
+  }
+  return std::fmod(a, b);
+}
+
 }  // namespace
 
 std::optional<NumberProgram> NumberProgram::Compile(const Plan::Leaf& leaf) {
@@ -268,7 +283,7 @@ void NumberProgram::Apply(Op op, Operand* a, const Operand* b) {
       break;
     case Op::kModulo:
       // Nor is what is left of a division by zero.
-      for_each_number([&](int i) { x[i] = std::fmod(x[i], y[i]); });
+      for_each_number([&](int i) { x[i] = Remainder(x[i], y[i]); });
       break;
     case Op::kPower:
       for_each_number([&](int i) { x[i] = std::pow(x[i], y[i]); });
