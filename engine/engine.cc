@@ -255,6 +255,23 @@ absl::StatusOr<LoadResult> Engine::LoadTwins(const std::string& path,
   return result;
 }
 
+absl::StatusOr<MatchExplanation> Engine::Explain(
+    absl::string_view statement) const {
+  absl::StatusOr<Statement> parsed =
+      Statement::Parse(statement, {parts_->options.function_profile});
+  if (!parsed.ok()) return parsed.status();
+  if (parsed->collection() != Collection::kDevices) {
+    return MakeError(ErrorCode::kArgumentInvalid,
+                     "only statements on devices have a plan; those on "
+                     "devices.jobs walk the records");
+  }
+  return parts_->index->Explain(
+      parsed->condition().value_or(Condition::MatchAll(Collection::kDevices)),
+      [clock = parts_->clock] {
+        return absl::ToInt64Nanoseconds(clock->Monotonic());
+      });
+}
+
 absl::StatusOr<TwinPage> Engine::Query(absl::string_view statement,
                                        int page_size,
                                        absl::string_view continuation) const {

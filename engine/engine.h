@@ -146,6 +146,12 @@ class Engine {
                                  int page_size = kHubPageSizeMax,
                                  absl::string_view continuation = "") const;
 
+  // How the condition of a statement on devices is answered: its parts in the
+  // order in which they were taken, in what form, and what each cost.  Answers
+  // it once, for counting only.
+  //   ArgumentInvalid  with line and column; a statement on devices.jobs
+  absl::StatusOr<MatchExplanation> Explain(absl::string_view statement) const;
+
   // ------------------------------------------------------------------- jobs
 
   // Accepts a job; it starts when its time has come.  The answer's status is

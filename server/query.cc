@@ -34,6 +34,7 @@ struct QueryCommandOptions {
   std::string fleet;
   int64_t limit = INT64_MAX;
   int64_t threads = DefaultThreads();
+  bool explain = false;
   bool skip_bad_lines = false;
   bool quiet = false;
 };
@@ -44,6 +45,8 @@ std::vector<Flag> QueryFlags(QueryCommandOptions* o) {
       {"limit", "N", "rows at most", IntFlag{&o->limit, 0, INT64_MAX}},
       {"threads", "N", "threads that load (one per processor)",
        IntFlag{&o->threads, 1, 256}},
+      {"explain", "", "print how the condition is answered, instead of rows",
+       &o->explain},
       {"skip-bad-lines", "", "leave out twins that are wrong",
        &o->skip_bad_lines},
       {"quiet", "", "no progress, and no count of rows", &o->quiet},
@@ -82,6 +85,52 @@ int PrintRows(const Command& command, const Engine& engine,
   line.Note(absl::StrCat(Counted(count, "row"), " in ",
                          ShortDuration(Clock::Real().Monotonic() - begin)));
   return kExitOk;
+}
+
+// "1.2 us", with one digit where it says something.
+std::string StepTime(int64_t nanoseconds) {
+  return ShortDuration(absl::Nanoseconds(nanoseconds));
+}
+
+// The forms that a part took, the most frequent first: mostly there is one.
+std::string FormsText(const MatchExplanation::Step& step) {
+  std::vector<MatchExplanation::Form> forms = step.forms;
+  std::stable_sort(
+      forms.begin(), forms.end(),
+      [](const auto& a, const auto& b) { return a.shards > b.shards; });
+  std::string text;
+  for (const MatchExplanation::Form& form : forms) {
+    absl::StrAppend(&text, text.empty() ? "" : "; ", form.text);
+    if (forms.size() > 1) {
+      absl::StrAppend(&text, " (", Counted(form.shards, "shard"), ")");
+    }
+  }
+  return text;
+}
+
+int PrintExplanation(const Command& command, const Engine& engine,
+                     const std::string& statement, ProgressLine& line) {
+  const absl::StatusOr<MatchExplanation> explanation =
+      engine.Explain(statement);
+  if (!explanation.ok()) {
+    return ComplainAboutStatement(command, explanation.status(), statement);
+  }
+  line.Clear();
+  std::string out =
+      absl::StrCat(Counted(explanation->rows_in, "device"), " in ",
+                   Counted(explanation->shards, "shard"), ", ",
+                   WithCommas(explanation->rows_out), " selected in ",
+                   StepTime(explanation->nanoseconds), "\n");
+  int number = 0;
+  for (const MatchExplanation::Step& step : explanation->steps) {
+    absl::StrAppend(&out, "\n", ++number, ". ", step.condition, "\n   by ",
+                    FormsText(step), "\n   ", Counted(step.rows_in, "row"),
+                    " in, ", WithCommas(step.rows_out), " out, ",
+                    Counted(step.values_examined, "value"), " examined, ",
+                    StepTime(step.nanoseconds), "\n");
+  }
+  Print(out);
+  return OutputLost() ? kExitFailed : kExitOk;
 }
 
 int Query(const Command& command, absl::Span<const absl::string_view> words) {
@@ -137,6 +186,9 @@ int Query(const Command& command, absl::Span<const absl::string_view> words) {
   }
   line.Note(absl::StrCat("loaded ", Counted(fleet->devices, "device"), " in ",
                          ShortDuration(fleet->elapsed)));
+  if (options.explain) {
+    return PrintExplanation(command, **engine, statement, line);
+  }
   return PrintRows(command, **engine, statement, options, line);
 }
 
@@ -154,6 +206,8 @@ const Command kQueryCommand = {
     "  muster query --fleet twins.jsonl \"SELECT deviceId FROM devices WHERE\n"
     "      tags.location.building = '43' AND properties.reported.battery < "
     "20\"\n"
+    "  muster query --fleet twins.jsonl --explain \"SELECT * FROM devices "
+    "WHERE ...\"\n"
     "  muster query --fleet twins.jsonl \"SELECT tags.model AS model,\n"
     "      COUNT() AS devices FROM devices GROUP BY tags.model\"\n",
     Query};

@@ -851,6 +851,28 @@ TEST_F(CliTest, QueryPrintsOneRowPerLine) {
   EXPECT_EQ(none.out + none.err, "");
 }
 
+TEST_F(CliTest, QueryExplainsItsPlan) {
+  constexpr char kStatement[] =
+      "SELECT deviceId FROM devices WHERE properties.reported.battery < 20 AND "
+      "tags.location.building = '43'";
+  const Result rows =
+      Muster({"query", "--fleet", Fleet(), "--quiet", kStatement});
+  const Result plan =
+      Muster({"query", "--fleet", Fleet(), "--explain", kStatement});
+  EXPECT_EQ(plan.exit_code, 0);
+  EXPECT_THAT(plan.out,
+              AllOf(StartsWith(absl::StrCat(kFleetDevices / 1000)),
+                    HasSubstr(absl::StrCat(", ", Lines(rows.out).size(),
+                                           " selected in ")),
+                    HasSubstr("\n1. "), HasSubstr("\n2. "),
+                    HasSubstr("tags.location.building = '43'\n   by "),
+                    HasSubstr("properties.reported.battery < 20\n   by ")));
+  const Result wrong = Muster({"query", "--fleet", Fleet(), "--explain",
+                               "SELECT * FROM devices.jobs"});
+  EXPECT_EQ(wrong.exit_code, 2);
+  EXPECT_THAT(wrong.err, HasSubstr("only statements on devices have a plan"));
+}
+
 TEST_F(CliTest, FleetWritesTheSyntheticFleet) {
   const Result result =
       Muster({"fleet", "--devices", absl::StrCat(kFleetDevices)});

@@ -281,5 +281,61 @@ TEST(TwinQueryTest, RandomIds) {
   }
 }
 
+// ------------------------------------------------------------- explanations
+
+TEST(TwinQueryTest, ExplainsPlans) {
+  auto index = MakeIndex({.partition_count = 1});
+  for (int i = 0; i < 100; ++i) {
+    Put(*index, absl::StrCat(R"({"deviceId":"d)", i, R"(","tags":{"even":)",
+                             i % 2 == 0 ? "true" : "false", R"(,"n":)", i,
+                             "}}"));
+  }
+  int64_t clock = 0;
+  const auto explain = [&](absl::string_view condition) {
+    return index->Explain(Where(condition), [&clock] { return clock += 10; });
+  };
+  const MatchExplanation both = explain("tags.even = true AND tags.n < 10");
+  EXPECT_EQ(both.shards, 1);
+  EXPECT_EQ(both.rows_in, 100);
+  EXPECT_EQ(both.rows_out, 5);
+  EXPECT_GT(both.nanoseconds, 0);
+  ASSERT_EQ(both.steps.size(), 2u);
+  EXPECT_EQ(both.steps[0].rows_in, 100);
+  EXPECT_EQ(both.steps[1].rows_in, both.steps[0].rows_out);
+  EXPECT_EQ(both.steps[1].rows_out, 5);
+  for (const MatchExplanation::Step& step : both.steps) {
+    EXPECT_TRUE(step.condition == "tags.even = TRUE" ||
+                step.condition == "tags.n < 10")
+        << step.condition;
+    ASSERT_EQ(step.forms.size(), 1u);
+    EXPECT_EQ(step.forms[0].shards, 1);
+  }
+
+  const MatchExplanation named = explain("deviceId IN ['d1','d2','nobody']");
+  EXPECT_EQ(named.rows_out, 2);
+  ASSERT_EQ(named.steps.size(), 2u);
+  EXPECT_EQ(named.steps[0].forms[0].text, "id table");
+  EXPECT_EQ(named.steps[1].values_examined, 0);
+
+  EXPECT_EQ(explain("*").rows_out, 100);
+}
+
+TEST(TwinQueryTest, CountsWithoutReadingRows) {
+  auto index = MakeIndex();
+  for (int i = 0; i < 50; ++i) {
+    Put(*index, absl::StrCat(R"({"deviceId":"d)", i, R"(","tags":{"n":)", i,
+                             "}}"));
+  }
+  const auto page = [&](absl::string_view statement) {
+    return Must(index->Query(Select(statement), 10, "")).rows;
+  };
+  EXPECT_EQ(page("SELECT COUNT() AS n FROM devices WHERE tags.n >= 20"),
+            std::vector<std::string>{R"({"n":30})"});
+  EXPECT_EQ(page("SELECT COUNT() AS n, COUNT() AS m FROM devices"),
+            std::vector<std::string>{R"({"n":50,"m":50})"});
+  EXPECT_EQ(page("SELECT COUNT() AS n FROM devices WHERE deviceId = 'd7'"),
+            std::vector<std::string>{R"({"n":1})"});
+}
+
 }  // namespace
 }  // namespace muster

@@ -4,13 +4,12 @@
 #include <bit>
 
 #include "engine/model/check.h"
+#include "engine/twin/kernels.h"
 
 namespace muster {
 
 int RowBitmap::Count() const {
-  int count = 0;
-  for (uint64_t word : words) count += std::popcount(word);
-  return count;
+  return static_cast<int>(CountMask(words.data(), words.size()));
 }
 
 RowSet::RowSet(const RowBitmap& bitmap) : size_(bitmap.Count()) {

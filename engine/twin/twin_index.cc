@@ -9,7 +9,6 @@
 #include "engine/model/error.h"
 #include "engine/twin/device_hash.h"
 #include "engine/twin/etag.h"
-#include "engine/twin/matcher.h"
 #include "engine/twin/twin_document.h"
 
 namespace muster {
@@ -472,28 +471,29 @@ std::optional<TwinCandidates> TwinIndex::Candidates(
   return candidates;
 }
 
-void TwinIndex::Match(
-    const Condition& condition,
+void TwinIndex::MatchCandidates(
+    const Condition& condition, const TwinCandidates& candidates,
     absl::FunctionRef<void(int shard, const RowBitmap& rows)> fn) const {
   RowBitmap rows;
-  if (const auto candidates = Candidates(condition)) {
-    absl::Span<const TwinCandidates::Twin> rest = candidates->twins;
-    while (!rest.empty()) {
-      const int index = rest.front().at.shard;
-      size_t count = 1;
-      while (count < rest.size() && rest[count].at.shard == index) ++count;
-      {
-        const Shard& s = shard(index);
-        absl::ReaderMutexLock lock(&s.mutex);
-        s.MatchCandidates(condition, rest.first(count), candidates->exact,
-                          &rows);
-      }
-      rest.remove_prefix(count);
-      fn(index, rows);
+  absl::Span<const TwinCandidates::Twin> rest = candidates.twins;
+  while (!rest.empty()) {
+    const int index = rest.front().at.shard;
+    size_t count = 1;
+    while (count < rest.size() && rest[count].at.shard == index) ++count;
+    {
+      const Shard& s = shard(index);
+      absl::ReaderMutexLock lock(&s.mutex);
+      s.MatchCandidates(condition, rest.first(count), candidates.exact, &rows);
     }
-    return;
+    rest.remove_prefix(count);
+    fn(index, rows);
   }
-  Matcher matcher(condition);
+}
+
+void TwinIndex::MatchShards(
+    Matcher& matcher,
+    absl::FunctionRef<void(int shard, const RowBitmap& rows)> fn) const {
+  RowBitmap rows;
   const int count = shard_count();
   for (int i = 0; i < count; ++i) {
     const Shard& s = shard(i);
@@ -503,6 +503,56 @@ void TwinIndex::Match(
     }
     fn(i, rows);
   }
+}
+
+void TwinIndex::Match(
+    const Condition& condition,
+    absl::FunctionRef<void(int shard, const RowBitmap& rows)> fn) const {
+  if (const auto candidates = Candidates(condition)) {
+    MatchCandidates(condition, *candidates, fn);
+    return;
+  }
+  Matcher matcher(condition);
+  MatchShards(matcher, fn);
+}
+
+MatchExplanation TwinIndex::Explain(
+    const Condition& condition, std::function<int64_t()> nanoseconds) const {
+  const int64_t begin = nanoseconds();
+  MatchExplanation explanation;
+  if (const auto candidates = Candidates(condition)) {
+    const int64_t found = nanoseconds();
+    int64_t matched = 0;
+    MatchCandidates(condition, *candidates, [&](int, const RowBitmap& rows) {
+      matched += rows.Count();
+      ++explanation.shards;
+    });
+    const int64_t end = nanoseconds();
+    const int64_t count = static_cast<int64_t>(candidates->twins.size());
+    explanation.steps.push_back({.condition = "the devices that it names",
+                                 .forms = {{"id table", explanation.shards}},
+                                 .rows_in = size(),
+                                 .rows_out = count,
+                                 .nanoseconds = found - begin});
+    explanation.steps.push_back(
+        {.condition = condition.text(),
+         .forms = {{candidates->exact ? "true of each" : "evaluator",
+                    explanation.shards}},
+         .rows_in = count,
+         .rows_out = matched,
+         .values_examined = candidates->exact ? 0 : count,
+         .nanoseconds = end - found});
+    explanation.rows_in = size();
+    explanation.rows_out = matched;
+    explanation.nanoseconds = end - begin;
+    return explanation;
+  }
+  Matcher matcher(condition);
+  matcher.Explain(nanoseconds);
+  MatchShards(matcher, [](int, const RowBitmap&) {});
+  explanation = matcher.explanation();
+  explanation.nanoseconds = nanoseconds() - begin;
+  return explanation;
 }
 
 int64_t TwinIndex::MemoryUsage() const {

@@ -19,6 +19,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,6 +38,7 @@
 #include "engine/query/condition.h"
 #include "engine/query/statement.h"
 #include "engine/twin/id_table.h"
+#include "engine/twin/matcher.h"
 #include "engine/twin/parsed_twin.h"
 #include "engine/twin/shard.h"
 
@@ -165,6 +167,10 @@ class TwinIndex {
       const Condition& condition,
       absl::FunctionRef<void(int shard, const RowBitmap& rows)> fn) const;
 
+  // Match(), and how it went, with times from `nanoseconds` (any origin).
+  MatchExplanation Explain(const Condition& condition,
+                           std::function<int64_t()> nanoseconds) const;
+
   // Answers one page of a statement on `devices`, rows in ascending order of
   // deviceId.  page_size in [1, kTwinPageSizeMax]; a page may hold fewer rows
   // than asked for although more follow.  `continuation`: empty, or the last
@@ -263,6 +269,14 @@ class TwinIndex {
   int64_t Adopt(int partition, std::unique_ptr<Shard> shard,
                 absl::FunctionRef<void(int row, ParsedTwin* twin)> prepare,
                 absl::Time now);
+  // Match() for a condition that names devices, and for one that does not.
+  void MatchCandidates(
+      const Condition& condition, const TwinCandidates& candidates,
+      absl::FunctionRef<void(int shard, const RowBitmap& rows)> fn) const;
+  void MatchShards(
+      Matcher& matcher,
+      absl::FunctionRef<void(int shard, const RowBitmap& rows)> fn) const;
+
   // Publishes a shard and enters its devices, none of which the index has.
   void Publish(Partition& partition, std::unique_ptr<Shard> shard)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(partition.mutex);
