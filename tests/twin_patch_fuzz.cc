@@ -1,14 +1,15 @@
-// Fuzzes what a twin and its updates are made of: JSON, patches, merges, stamps,
-// and the index on top of them.
+// Fuzzes what a twin and its updates are made of: JSON, patches, merges,
+// stamps, and the index on top of them.
 //
 // The input is two JSON texts with a zero byte between them: a twin's section
 // and a patch for it.  (Zero bytes occur in no JSON text.)  Whatever they are:
 //
 //   text      what was parsed, written and parsed again is the same
 //   patch     what ParseTwinPatch() accepts keeps the limits it checks
-//   merge     is idempotent, valid in form, as the naive merge says
 //   index     accepts the update or changes nothing; $metadata mirrors the
 //             section node for node; what it prints makes the same twin
+//   merge     what an accepted update leaves is what the naive merge says, is a
+//             valid section, and stays as it is if the update comes again
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -76,6 +77,14 @@ void CheckStored(JsonView section) {
   }
 }
 
+// Bytes of a section, which must be one that a device may send: names, values,
+// depth and size.  `$version` and `$metadata` do not count.
+size_t SizeOf(JsonView section) {
+  const auto read = ReadTwinPatch(section, PatchOrigin::kDevice);
+  MUSTER_CHECK(read.ok());
+  return read->reported.size;
+}
+
 // Contract 6.4, one look-up after the other.
 void NaiveMerge(JsonView section, JsonView patch, JsonBuilder* out) {
   out->BeginObject();
@@ -126,9 +135,9 @@ void CheckTwin(const Json& document) {
     const JsonView section = properties.Find(name);
     MUSTER_CHECK(section.Find("$version").is_integer());
     CheckMirror(section, section.Find("$metadata"), true);
-    MUSTER_CHECK(SectionSize(section) <= kTwinPropertiesSizeMax);
+    MUSTER_CHECK(SizeOf(section) <= kTwinPropertiesSizeMax);
   }
-  MUSTER_CHECK(SectionSize(document.view().Find("tags")) <= kTwinTagsSizeMax);
+  MUSTER_CHECK(SizeOf(document.view().Find("tags")) <= kTwinTagsSizeMax);
   // The text in its customary order says the same.
   std::string text;
   AppendTwinJson(document.view(), &text);
@@ -150,7 +159,8 @@ Json Document(JsonView part) {
   b.Key("reported");
   b.Value(part);
   b.EndObject();
-  if (part.is_null() || SectionSize(part) <= kTwinTagsSizeMax) {
+  const auto read = ReadTwinPatch(part, PatchOrigin::kDevice);
+  if (!read.ok() || read->reported.size <= kTwinTagsSizeMax) {
     b.Key("tags");
     b.Value(part);
   }
@@ -158,60 +168,109 @@ Json Document(JsonView part) {
   return Json::FromBytes(std::move(bytes));
 }
 
-void CheckMerge(JsonView section, JsonView patch) {
-  const Json merged = MergeSection(section, patch);
-  CheckOrder(merged.view());
-  CheckStored(merged.view());
-  MUSTER_CHECK(MergeSection(merged.view(), patch) == merged);
-  if (patch.is_object()) {
-    std::string bytes;
-    JsonBuilder builder(&bytes);
-    NaiveMerge(section, patch, &builder);
-    MUSTER_CHECK(bytes == merged.bytes());
-  } else {
-    MUSTER_CHECK(merged == Json::EmptyObject());
+// A twin's sections, without what the hub adds to them.
+struct Sections {
+  Json tags, desired, reported;
+
+  friend bool operator==(const Sections&, const Sections&) = default;
+};
+
+Json WithoutSystemMembers(JsonView section) {
+  std::string bytes;
+  JsonBuilder b(&bytes);
+  b.BeginObject();
+  for (const JsonView::Member& member : section.members()) {
+    if (member.key[0] == '$') continue;
+    b.Key(member.key);
+    b.Value(member.value);
   }
-  MUSTER_CHECK(SectionSize(merged.view()) <=
-               SectionSize(section) + SectionSize(patch));
+  b.EndObject();
+  return Json::FromBytes(std::move(bytes));
+}
+
+Sections SectionsOf(const TwinIndex& index) {
+  const Json document = index.Get("d").value().document;
+  CheckTwin(document);
+  const JsonView properties = document.view().Find("properties");
+  Sections sections = {
+      .tags = WithoutSystemMembers(document.view().Find("tags")),
+      .desired = WithoutSystemMembers(properties.Find("desired")),
+      .reported = WithoutSystemMembers(properties.Find("reported"))};
+  CheckStored(sections.tags.view());
+  CheckStored(sections.desired.view());
+  CheckStored(sections.reported.view());
+  return sections;
+}
+
+// Checks that `after` is `before` with the part merged, or in its place.
+void CheckPart(const Json& before, const Json& part, const Json& after,
+               bool replaced) {
+  if (part.is_undefined()) {
+    MUSTER_CHECK(after == before);
+    return;
+  }
+  if (part.view().is_null()) {
+    MUSTER_CHECK(after == Json::EmptyObject());
+    return;
+  }
+  const Json nothing = Json::EmptyObject();
+  const Json& base = replaced ? nothing : before;
+  std::string bytes;
+  JsonBuilder builder(&bytes);
+  NaiveMerge(base.view(), part.view(), &builder);
+  MUSTER_CHECK(bytes == after.bytes());
+  MUSTER_CHECK(SizeOf(after.view()) <=
+               SizeOf(base.view()) + SizeOf(part.view()));
+}
+
+void CheckChange(const Sections& before, const TwinPatch& patch,
+                 const Sections& after, bool replaced) {
+  CheckPart(before.tags, patch.tags, after.tags, replaced);
+  CheckPart(before.desired, patch.desired, after.desired, replaced);
+  MUSTER_CHECK(after.reported == before.reported);
 }
 
 void CheckIndex(const Json& twin, const Json& update, const Json& report) {
   const auto index = TwinIndex::Create({.partition_count = 1}).value();
   if (!index->Upsert(twin.view(), kCreated).ok()) return;
   const TwinSnapshot created = index->Get("d").value();
-  CheckTwin(created.document);
+  Sections before = SectionsOf(*index);
 
   absl::StatusOr<TwinPatch> patch =
       ParseTwinPatch(update.view(), PatchOrigin::kService);
   if (patch.ok()) {
     const auto write = index->Patch("d", *patch, "", kChanged);
-    const TwinSnapshot changed = index->Get("d").value();
-    CheckTwin(changed.document);
+    const Sections after = SectionsOf(*index);
+    // The guards hold for the first time only.
+    patch->desired_version.reset();
     if (write.ok()) {
       MUSTER_CHECK(write->etag == created.state.etag + 1);
       MUSTER_CHECK(write->desired_version ==
                    NextVersion(created.state.desired_version));
-    } else {
-      MUSTER_CHECK(changed.document == created.document);
-    }
-    // A second time: the same content, whatever the guards say.
-    patch->desired_version.reset();
-    if (write.ok()) {
+      CheckChange(before, *patch, after, /*replaced=*/false);
       MUSTER_CHECK(index->Patch("d", *patch, "", kChanged).ok());
-      const TwinSnapshot again = index->Get("d").value();
-      CheckTwin(again.document);
-      MUSTER_CHECK(again.document.view().Find("tags").bytes() ==
-                   changed.document.view().Find("tags").bytes());
+      MUSTER_CHECK(SectionsOf(*index) == after);
+    } else {
+      MUSTER_CHECK(index->Get("d").value().document == created.document);
     }
-    const auto replaced = index->Replace("d", *patch, "*", kChanged);
-    MUSTER_CHECK(replaced.ok());
-    CheckTwin(index->Get("d").value().document);
+    MUSTER_CHECK(index->Replace("d", *patch, "*", kChanged).ok());
+    const Sections replaced = SectionsOf(*index);
+    CheckChange(after, *patch, replaced, /*replaced=*/true);
+    before = replaced;
   }
   absl::StatusOr<TwinPatch> reported =
       ParseTwinPatch(report.view(), PatchOrigin::kDevice);
   if (reported.ok()) {
-    (void)index->PatchReported("d", *reported, kChanged);
-    CheckTwin(index->Get("d").value().document);
+    const bool accepted = index->PatchReported("d", *reported, kChanged).ok();
+    const Sections after = SectionsOf(*index);
+    MUSTER_CHECK(after.tags == before.tags && after.desired == before.desired);
+    if (accepted) {
+      CheckPart(before.reported, reported->reported, after.reported,
+                /*replaced=*/false);
+      reported->reported_version.reset();
+      MUSTER_CHECK(index->PatchReported("d", *reported, kChanged).ok());
+    }
+    MUSTER_CHECK(SectionsOf(*index) == (accepted ? after : before));
   }
   // What the index prints makes the same twin, but for $metadata.
   const TwinSnapshot last = index->Get("d").value();
@@ -232,17 +291,6 @@ void Fuzz(absl::string_view input) {
   }
   (void)ParseTwin(first.view());
   if (first.is_undefined() || second.is_undefined()) return;
-  absl::StatusOr<TwinPatch> section =
-      ParseTwinPatch(first.view(), PatchOrigin::kDevice);
-  absl::StatusOr<TwinPatch> patch =
-      ParseTwinPatch(second.view(), PatchOrigin::kDevice);
-  if (section.ok() && patch.ok()) {
-    const Json stored = ReplaceSection(section->reported.view());
-    CheckStored(stored.view());
-    MUSTER_CHECK(ValidateSection("x", stored.view(), kTwinPropertiesSizeMax)
-                     .ok());
-    CheckMerge(stored.view(), patch->reported.view());
-  }
   CheckIndex(Document(first.view()), Document(second.view()), second);
 }
 

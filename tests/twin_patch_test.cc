@@ -1,8 +1,9 @@
-// Contract 6.3 (what a section may hold), 6.4 and 6.5 (how updates apply), 1.5
-// and 1.7 (what a job's update may hold).
+// Contract 6.3 (what a section may hold), 1.5 and 1.7 (what a job's update may
+// hold).  How updates apply: twin_update_test.
 #include "engine/model/twin_patch.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -307,10 +308,16 @@ TEST(ParseTwinPatchTest, Depth) {
 
 // --------------------------------------------------------------------- size
 
+// Of a section, as it is counted while it is checked.
+size_t SizeOf(absl::string_view section) {
+  const Json document = Parsed(section);
+  const auto read = ReadTwinPatch(document.view(), PatchOrigin::kDevice);
+  EXPECT_TRUE(read.ok()) << read.status();
+  return read.ok() ? read->reported.size : SIZE_MAX;
+}
+
 TEST(SectionSizeTest, CheckExample) {
-  EXPECT_EQ(
-      SectionSize(Parsed(R"({"a":"xyz","n":5,"b":true,"o":{"k":"é"}})").view()),
-      22u);
+  EXPECT_EQ(SizeOf(R"({"a":"xyz","n":5,"b":true,"o":{"k":"é"}})"), 22u);
 }
 
 TEST(SectionSizeTest, ControlCharactersDoNotCountWhereverTheyStand) {
@@ -325,12 +332,13 @@ TEST(SectionSizeTest, ControlCharactersDoNotCountWhereverTheyStand) {
       for (const auto& row : kRows) {
         std::string text(size, 'v');
         text.replace(at, 1, row.character);
-        const Json section =
-            Parsed(absl::StrCat(R"({"k":)", JsonString(text), "}"));
-        ASSERT_EQ(SectionSize(section.view()), 1 + size - 1 + row.size);
-        const auto read = ReadTwinPatch(section.view(), PatchOrigin::kDevice);
-        ASSERT_TRUE(read.ok());
-        ASSERT_EQ(read->reported.size, SectionSize(section.view()));
+        const std::string section =
+            absl::StrCat(R"({"k":)", JsonString(text), "}");
+        ASSERT_EQ(SizeOf(section), 1 + size - 1 + row.size);
+        // A value alone counts the same.
+        const Json parsed = Parsed(section);
+        ASSERT_EQ(TwinKeySize("k") + TwinValueSize(parsed.view().Find("k")),
+                  size + row.size);
       }
     }
   }
@@ -360,13 +368,7 @@ TEST(SectionSizeTest, Parts) {
       {R"({"$version":7,"$metadata":{"x":1},"a":1})", 9},
   };
   for (const auto& row : kRows) {
-    const Json section = Parsed(row.section);
-    EXPECT_EQ(SectionSize(section.view()), row.size) << row.section;
-    // What is counted while it is checked is the same.
-    const auto read = ReadTwinPatch(section.view(), PatchOrigin::kDevice);
-    if (read.ok()) {
-      EXPECT_EQ(read->reported.size, row.size) << row.section;
-    }
+    EXPECT_EQ(SizeOf(row.section), row.size) << row.section;
   }
 }
 
@@ -422,7 +424,7 @@ std::string SectionOf(size_t size) {
 
 TEST(ParseTwinPatchTest, SizeOfAPartAlone) {
   const std::string tags = SectionOf(kTwinTagsSizeMax);
-  ASSERT_EQ(SectionSize(Parsed(tags).view()), kTwinTagsSizeMax);
+  ASSERT_EQ(SizeOf(tags), kTwinTagsSizeMax);
   EXPECT_TRUE(Patch(absl::StrCat(R"({"tags":)", tags, "}")).ok());
   ExpectError(
       Patch(absl::StrCat(R"({"tags":)", SectionOf(kTwinTagsSizeMax + 1), "}")),
@@ -446,20 +448,6 @@ TEST(ParseTwinPatchTest, DeletionsTakeNoRoom) {
     absl::StrAppend(&text, i == 0 ? "" : ",", "\"member", i, "\":null");
   }
   EXPECT_TRUE(Patch(text + "}}").ok());
-}
-
-TEST(ValidateSectionTest, DepthAndSize) {
-  EXPECT_TRUE(ValidateSection("tags", Parsed(SectionOf(100)).view(), 100).ok());
-  absl::Status status =
-      ValidateSection("tags", Parsed(SectionOf(101)).view(), 100);
-  EXPECT_EQ(ErrorCodeOf(status), ErrorCode::kMessageTooLarge);
-  EXPECT_EQ(status.message(),
-            "tags: 101 bytes of names and values; at most 100 are allowed");
-  EXPECT_TRUE(
-      ValidateSection("tags", Parsed(Nested(10, "1")).view(), 1000).ok());
-  status = ValidateSection("tags", Parsed(Nested(11, "1")).view(), 1000);
-  EXPECT_EQ(ErrorCodeOf(status), ErrorCode::kArgumentInvalid);
-  EXPECT_TRUE(absl::StartsWith(status.message(), "tags.o.o.o")) << status;
 }
 
 // --------------------------------------------------------------------- jobs
@@ -531,75 +519,6 @@ TEST(ParseJobPatchTest, NameCharacters) {
   EXPECT_TRUE(
       Patch(R"({"tags":{"class":"Class1, Class2, größe"}})", PatchOrigin::kJob)
           .ok());
-}
-
-// -------------------------------------------------------------------- merge
-
-struct MergeRow {
-  absl::string_view section, patch, merged;
-};
-
-const MergeRow kMergeRows[] = {
-    // Contract 6.4, the examples.
-    {R"({"a":1})", R"({"a":2})", R"({"a":2})"},
-    {R"({"a":{"b":1,"c":2}})", R"({"a":{"b":null}})", R"({"a":{"c":2}})"},
-    {R"({"a":{"b":1}})", R"({"a":{"b":null}})", R"({"a":{}})"},
-    {R"({"a":{"b":1}})", R"({"a":5})", R"({"a":5})"},
-    {R"({"a":5})", R"({"a":{"b":1}})", R"({"a":{"b":1}})"},
-    {R"({"a":[1,2,3]})", R"({"a":[9]})", R"({"a":[9]})"},
-    {R"({"a":1})", R"({"A":2})", R"({"A":2,"a":1})"},
-    {R"({})", R"({"a":{"b":null}})", R"({"a":{}})"},
-    {R"({"a":1})", R"({"zz":null})", R"({"a":1})"},
-    // The table, row by row: P[k] against S[k].
-    {R"({"k":1})", R"({"k":null})", R"({})"},
-    {R"({})", R"({"k":null})", R"({})"},
-    {R"({"k":{"x":1}})", R"({"k":{"y":2}})", R"({"k":{"x":1,"y":2}})"},
-    {R"({})", R"({"k":{"y":2}})", R"({"k":{"y":2}})"},
-    {R"({"k":[1]})", R"({"k":{"y":2}})", R"({"k":{"y":2}})"},
-    {R"({"k":"s"})", R"({"k":{"y":{"z":null},"w":null}})", R"({"k":{"y":{}}})"},
-    {R"({})", R"({"k":[1]})", R"({"k":[1]})"},
-    {R"({"k":{"x":1}})", R"({"k":[1]})", R"({"k":[1]})"},
-    {R"({"k":1})", R"({"k":"s"})", R"({"k":"s"})"},
-    {R"({"k":{"x":1}})", R"({"k":false})", R"({"k":false})"},
-    {R"({"k":{"x":1}})", R"({"k":{}})", R"({"k":{"x":1}})"},
-    {R"({})", R"({"k":{}})", R"({"k":{}})"},
-    {R"({"k":1})", R"({})", R"({"k":1})"},
-    // nulls in arrays are values, also in objects there.
-    {R"({})", R"({"k":[null,{"x":null}]})", R"({"k":[null,{"x":null}]})"},
-    // Clearing a section.
-    {R"({"a":1,"b":{"c":2}})", R"(null)", R"({})"},
-    // `$` members of the section stay out, wherever they sort.
-    {R"({"!":1,"$metadata":{},"$version":3,"a":1})", R"({"#":2})",
-     R"({"!":1,"#":2,"a":1})"},
-    {R"({"a":{"b":{"c":{"d":1,"e":2}}},"f":3})",
-     R"({"a":{"b":{"c":{"d":null,"g":4}}},"0":0})",
-     R"({"0":0,"a":{"b":{"c":{"e":2,"g":4}}},"f":3})"},
-};
-
-TEST(MergeSectionTest, Table) {
-  for (const MergeRow& row : kMergeRows) {
-    const Json section = Parsed(row.section);
-    const Json patch = Parsed(row.patch);
-    const Json merged = MergeSection(section.view(), patch.view());
-    EXPECT_EQ(JsonText(merged.view()), row.merged)
-        << row.section << " + " << row.patch;
-    // Once more changes nothing.
-    EXPECT_EQ(MergeSection(merged.view(), patch.view()), merged)
-        << row.section << " + " << row.patch;
-    // Bytes are as the parser would write them.
-    EXPECT_EQ(merged, Parsed(row.merged));
-  }
-}
-
-TEST(ReplaceSectionTest, DropsNulls) {
-  EXPECT_EQ(
-      JsonText(
-          ReplaceSection(
-              Parsed(R"({"a":null,"b":{"c":null,"d":[null]},"e":1})").view())
-              .view()),
-      R"({"b":{"d":[null]},"e":1})");
-  EXPECT_EQ(ReplaceSection(Parsed("null").view()), Json::EmptyObject());
-  EXPECT_EQ(ReplaceSection(JsonView()), Json::EmptyObject());
 }
 
 // ---------------------------------------------------------------- device ids

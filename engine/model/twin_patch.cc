@@ -9,7 +9,6 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "engine/model/check.h"
 #include "engine/model/error.h"
 #include "engine/model/limits.h"
 
@@ -495,58 +494,6 @@ absl::Status CheckJobEtag(JsonView etag) {
                             "\"*\", or leave it out"));
 }
 
-// ------------------------------------------------------------------- merge
-
-void WriteMerged(JsonView section, JsonView patch, bool skip_system,
-                 JsonBuilder* out);
-
-// Writes `value`, which takes the place of whatever there was, nulls dropped.
-void WriteNew(JsonView value, bool skip_system, JsonBuilder* out) {
-  if (!value.is_object()) {
-    out->Value(value);  // Arrays keep their nulls.
-    return;
-  }
-  out->BeginObject();
-  for (const JsonView::Member& member : value.members()) {
-    if (member.value.is_null()) continue;
-    if (skip_system && IsSystemName(member.key)) continue;
-    out->Key(member.key);
-    WriteNew(member.value, false, out);
-  }
-  out->EndObject();
-}
-
-void WriteMerged(JsonView section, JsonView patch, bool skip_system,
-                 JsonBuilder* out) {
-  const auto old_members = section.members();
-  const auto new_members = patch.members();
-  auto o = old_members.begin();
-  auto n = new_members.begin();
-  out->BeginObject();
-  while (o != old_members.end() || n != new_members.end()) {
-    const int order = o == old_members.end()   ? 1
-                      : n == new_members.end() ? -1
-                                               : o->key.compare(n->key);
-    const absl::string_view key = order <= 0 ? o->key : n->key;
-    if (skip_system && IsSystemName(key)) {
-      // Stays out, whichever side has it.
-    } else if (order < 0) {
-      out->Key(key);
-      out->Value(o->value);
-    } else if (!n->value.is_null()) {
-      out->Key(key);
-      if (order == 0 && o->value.is_object() && n->value.is_object()) {
-        WriteMerged(o->value, n->value, false, out);
-      } else {
-        WriteNew(n->value, false, out);
-      }
-    }
-    if (order <= 0) ++o;
-    if (order >= 0) ++n;
-  }
-  out->EndObject();
-}
-
 }  // namespace
 
 absl::Status ValidateDeviceId(absl::string_view device_id) {
@@ -644,68 +591,6 @@ size_t TwinValueSize(JsonView value) {
 absl::Status SectionTooLarge(absl::string_view name, size_t size,
                              size_t size_max) {
   return TooLarge(Place{.name = name}, size, size_max);
-}
-
-size_t SectionSize(JsonView section) {
-  size_t size = 0;
-  for (const JsonView::Member& member : section.members()) {
-    if (IsSystemName(member.key) || member.value.is_null()) continue;
-    size += TextSize(member.key) + ValueSize(member.value, /*in_array=*/false);
-  }
-  return size;
-}
-
-Json MergeSection(JsonView section, JsonView patch) {
-  MUSTER_DCHECK(section.is_object());
-  if (!patch.is_object()) return Json::EmptyObject();
-  std::string bytes;
-  bytes.reserve(section.bytes().size() + patch.bytes().size());
-  JsonBuilder builder(&bytes);
-  WriteMerged(section, patch, /*skip_system=*/true, &builder);
-  return Json::FromBytes(std::move(bytes));
-}
-
-Json ReplaceSection(JsonView replacement) {
-  if (!replacement.is_object()) return Json::EmptyObject();
-  std::string bytes;
-  bytes.reserve(replacement.bytes().size());
-  JsonBuilder builder(&bytes);
-  WriteNew(replacement, /*skip_system=*/true, &builder);
-  return Json::FromBytes(std::move(bytes));
-}
-
-namespace {
-
-absl::Status CheckDepth(JsonView value, int level, const Place& place) {
-  if (value.is_object()) {
-    if (level > kTwinDepthMax) return TooDeep(place);
-    for (const JsonView::Member& member : value.members()) {
-      const Place inner{.parent = &place, .name = member.key};
-      absl::Status status = CheckDepth(member.value, level + 1, inner);
-      if (!status.ok()) return status;
-    }
-  } else if (value.is_array()) {
-    if (level > kTwinDepthMax) return TooDeep(place);
-    Place inner{.parent = &place, .name = {}, .index = 0};
-    for (JsonView element : value.elements()) {
-      absl::Status status = CheckDepth(element, level + 1, inner);
-      if (!status.ok()) return status;
-      ++inner.index;
-    }
-  }
-  return absl::OkStatus();
-}
-
-}  // namespace
-
-absl::Status ValidateSection(absl::string_view name, JsonView section,
-                             size_t size_max) {
-  const Place place{.name = name};
-  absl::Status status = CheckDepth(section, 0, place);
-  if (!status.ok()) return status;
-  const size_t size = SectionSize(section);
-  if (size > size_max) return TooLarge(place, size, size_max);
-  return absl::OkStatus();
 }
 
 }  // namespace muster

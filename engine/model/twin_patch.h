@@ -1,11 +1,9 @@
-// Changes to a twin's sections: their form, their limits, and how they merge
-// (contract 6.3 to 6.7, 1.5, 1.7).  Pure functions of values.
+// Changes to a twin's sections: their form and their limits (contract 6.3 to
+// 6.7, 1.5, 1.7), as far as they can be told without the twin.  Pure functions
+// of values.
 //
-// A stored section is an object without `$metadata` and with `$version`:
-//
-//   {"$version": 4, "firmware": {"version": "1.4.0"}}
-//
-// tags have no `$version`.  `$metadata` is kept apart, as stamps (twin/).
+// How a change merges into what a twin has, and the stamps that `$metadata` is
+// made of: engine/twin/property_tree.h.
 #ifndef ENGINE_MODEL_TWIN_PATCH_H_
 #define ENGINE_MODEL_TWIN_PATCH_H_
 
@@ -78,27 +76,13 @@ absl::StatusOr<TwinPatchView> ReadTwinPatch(JsonView document,
 // The same, as a copy.
 absl::StatusOr<TwinPatch> ParseTwinPatch(JsonView document, PatchOrigin origin);
 
-// Bytes of a section as contract 6.3 counts them; `$` members excluded.
-size_t SectionSize(JsonView section);
-// What a member's name and its value add to that.
+// What a member's name and its value add to a section's size (contract 6.3).
+// Null members of objects add nothing, with their names.
 size_t TwinKeySize(absl::string_view key);
 size_t TwinValueSize(JsonView value);
 
 // MessageTooLarge: the section `name` would have `size` bytes.
 absl::Status SectionTooLarge(absl::string_view name, size_t size,
-                             size_t size_max);
-
-// `section` (an object) after the merge patch `patch` (an object or null),
-// contract 6.4: a new object without `$` members.  O(size of both).
-// REQUIRES: neither has members in descending order (JsonBuilder's promise).
-Json MergeSection(JsonView section, JsonView patch);
-
-// `replacement` with nulls dropped (contract 6.5).
-Json ReplaceSection(JsonView replacement);
-
-// ArgumentInvalid or MessageTooLarge if a merged section breaks depth or size.
-// `name` ("tags", "properties.desired") and `size_max` go into the message.
-absl::Status ValidateSection(absl::string_view name, JsonView section,
                              size_t size_max);
 
 }  // namespace muster
