@@ -380,10 +380,13 @@ bool Dispatcher::ApplyPatches(SliceWork& work, Scratch& scratch) {
 
   const ExecutionResult succeeded;
   const uint16_t stamp = slice.AddStamp(scratch.now);
-  int64_t used = 0;
+  // Ranks ascend, and so do their rows: the patch goes to all of them at once.
+  std::vector<Slice::Rank> ranks;
+  std::vector<uint16_t> rows;
   int examined = 0;
   int rank = slice.NextReady(0);
-  for (; rank >= 0 && examined < kExaminedMax && used < tokens;
+  for (; rank >= 0 && examined < kExaminedMax &&
+         static_cast<int64_t>(rows.size()) < tokens;
        rank = slice.NextReady(rank + 1), ++examined) {
     const Slice::Rank r = static_cast<Slice::Rank>(rank);
     const int row = slice.targets().RowAt(rank);
@@ -391,24 +394,30 @@ bool Dispatcher::ApplyPatches(SliceWork& work, Scratch& scratch) {
       FinishExecution(work, r, DeviceGone(), scratch);
       continue;
     }
-    ++used;
     slice.MarkRunning(r, stamp, &scratch.delta);
-    const absl::StatusOr<TwinWrite> write =
-        shard.ApplyPatch(row, patch, scratch.now.wall);
-    if (!write.ok()) {
+    ranks.push_back(r);
+    rows.push_back(static_cast<uint16_t>(row));
+  }
+  const std::vector<Shard::RowError> errors =
+      shard.ApplyPatch(rows, patch, scratch.now.wall);
+  auto error = errors.begin();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const int row = rows[i];
+    if (error != errors.end() && error->row == row) {
       FinishExecution(
-          work, r,
-          Failed(ErrorCodeOf(write.status()), write.status().message()),
-          scratch);
+          work, ranks[i],
+          Failed(ErrorCodeOf(error->status), error->status.message()), scratch);
+      ++error;
       continue;
     }
-    FinishExecution(work, r, succeeded, scratch);
-    if (job.desired_patch != nullptr && write->connected) {
+    FinishExecution(work, ranks[i], succeeded, scratch);
+    if (job.desired_patch != nullptr && shard.IsConnected(row)) {
       scratch.notifications.push_back(
           {std::string(shard.DeviceIdAt(row, work.cut)), job.desired_patch,
-           write->desired_version});
+           shard.StateOf(row).desired_version});
     }
   }
+  const int64_t used = static_cast<int64_t>(rows.size());
   pacer_.Return(tokens - used);
   dispatched_.fetch_add(used, std::memory_order_relaxed);
   job.virtual_time.fetch_add(used, std::memory_order_relaxed);

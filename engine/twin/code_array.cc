@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <new>
 
 namespace muster {
@@ -152,20 +153,7 @@ void CodeArray::SetSparse(int row, uint64_t code) {
     return;
   }
   if (!found && sparse_count_ >= SparseMax()) {
-    // Many rows: dense.  Two codes only (0 and one more) fit bits.
-    uint64_t largest = code;
-    bool same = true;
-    for (int i = 0; i < sparse_count_; ++i) {
-      largest = std::max(largest, sparse_code(i));
-      same = same && sparse_code(i) == code;
-    }
-    if (same) {
-      low_ = 0;
-      high_ = code;
-      ChangeTo(Form::kBits);
-    } else {
-      ChangeTo(FormFor(largest));
-    }
+    MakeDense(code);
     Set(row, code);
     return;
   }
@@ -197,6 +185,175 @@ void CodeArray::SetSparse(int row, uint64_t code) {
     ++sparse_count_;
   }
   Store(sparse_form_, at, code);
+}
+
+void CodeArray::MakeDense(uint64_t code) {
+  // Two codes only (0 and one more) fit bits.
+  uint64_t largest = code;
+  bool same = true;
+  for (int i = 0; i < sparse_count_; ++i) {
+    largest = std::max(largest, sparse_code(i));
+    same = same && sparse_code(i) == code;
+  }
+  if (same) {
+    low_ = 0;
+    high_ = code;
+    ChangeTo(Form::kBits);
+  } else {
+    ChangeTo(FormFor(largest));
+  }
+}
+
+namespace {
+
+bool IsRun(RowSpan rows) {
+  return size_t{rows.back()} - rows.front() + 1 == rows.size();
+}
+
+template <typename Code>
+void StoreRows(RowSpan rows, uint64_t code, Code* codes) {
+  const Code narrow = static_cast<Code>(code);
+  if (IsRun(rows)) {
+    std::fill_n(codes + rows.front(), rows.size(), narrow);
+  } else {
+    for (const uint16_t row : rows) codes[row] = narrow;
+  }
+}
+
+template <typename Code>
+bool AllAre(uint64_t code, const Code* codes, int size) {
+  Code differs = 0;
+  for (int i = 0; i < size; ++i) {
+    differs = static_cast<Code>(differs | (codes[i] ^ static_cast<Code>(code)));
+  }
+  return differs == 0;
+}
+
+template <typename Code>
+bool AddOne(RowSpan rows, uint64_t limit, Code* codes) {
+  limit = std::min<uint64_t>(limit, std::numeric_limits<Code>::max());
+  Code largest = 0;
+  for (const uint16_t row : rows) largest = std::max(largest, codes[row]);
+  if (largest >= limit) return false;
+  for (const uint16_t row : rows) ++codes[row];
+  return true;
+}
+
+}  // namespace
+
+void CodeArray::SetRows(RowSpan rows, uint64_t code) {
+  if (rows.empty()) return;
+  MUSTER_DCHECK(rows.back() < size_);
+  if (static_cast<int>(rows.size()) == size_) {
+    CodeArray same;
+    same.size_ = size_;
+    same.low_ = code;
+    *this = std::move(same);
+    return;
+  }
+  const int count = static_cast<int>(rows.size());
+  switch (form_) {
+    case Form::kConstant:
+      if (code == low_) return;
+      if (low_ == 0 && count <= SparseMax()) {
+        for (const uint16_t row : rows) Set(row, code);
+        return;
+      }
+      high_ = code;
+      ChangeTo(Form::kBits);
+      break;
+    case Form::kSparse:
+      if (code == 0 || sparse_count_ + count <= SparseMax()) {
+        for (const uint16_t row : rows) Set(row, code);
+        return;
+      }
+      MakeDense(code);
+      break;
+    case Form::kBits:
+      if (code != low_ && code != high_) {
+        ChangeTo(FormFor(std::max({low_, high_, code})));
+      }
+      break;
+    default:
+      if (FormFor(code) > form_) ChangeTo(FormFor(code));
+  }
+  switch (form_) {
+    case Form::kBits: {
+      uint64_t* const words = Mutable<uint64_t>();
+      const bool bit = code == high_;
+      for (const uint16_t row : rows) {
+        const uint64_t mask = uint64_t{1} << (row & 63);
+        words[row >> 6] =
+            bit ? words[row >> 6] | mask : words[row >> 6] & ~mask;
+      }
+      break;
+    }
+    case Form::k8:
+      StoreRows(rows, code, Mutable<uint8_t>());
+      break;
+    case Form::k16:
+      StoreRows(rows, code, Mutable<uint16_t>());
+      break;
+    case Form::k32:
+      StoreRows(rows, code, Mutable<uint32_t>());
+      break;
+    default:
+      StoreRows(rows, code, Mutable<uint64_t>());
+  }
+  // What goes to a whole shard comes in several spans.
+  if (Get(0) != code || Get(size_ - 1) != code) return;
+  bool same = false;
+  switch (form_) {
+    case Form::kBits: {
+      same = true;
+      const uint64_t all = code == high_ ? ~uint64_t{0} : 0;
+      for (int i = 0; i < size_ / 64; ++i) same = same && words()[i] == all;
+      const uint64_t rest = (uint64_t{1} << size_ % 64) - 1;
+      if (rest != 0) same = same && words()[size_ / 64] == (all & rest);
+      break;
+    }
+    case Form::k8:
+      same = AllAre(code, As<uint8_t>(), size_);
+      break;
+    case Form::k16:
+      same = AllAre(code, As<uint16_t>(), size_);
+      break;
+    case Form::k32:
+      same = AllAre(code, As<uint32_t>(), size_);
+      break;
+    default:
+      same = AllAre(code, As<uint64_t>(), size_);
+  }
+  if (!same) return;
+  CodeArray constant;
+  constant.size_ = size_;
+  constant.low_ = code;
+  *this = std::move(constant);
+}
+
+bool CodeArray::IncrementRows(RowSpan rows, uint64_t limit) {
+  switch (form_) {
+    case Form::k8:
+      return AddOne(rows, limit, Mutable<uint8_t>());
+    case Form::k16:
+      return AddOne(rows, limit, Mutable<uint16_t>());
+    case Form::k32:
+      return AddOne(rows, limit, Mutable<uint32_t>());
+    case Form::k64:
+      return AddOne(rows, limit, Mutable<uint64_t>());
+    default:
+      return false;
+  }
+}
+
+std::optional<uint64_t> CodeArray::SameCode(RowSpan rows) const {
+  const uint64_t first = Get(rows.front());
+  if (form_ == Form::kConstant) return first;
+  if (Get(rows.back()) != first) return std::nullopt;
+  uint64_t differs = 0;
+  ForEachOf(rows, [&](size_t, uint64_t code) { differs |= code ^ first; });
+  if (differs != 0) return std::nullopt;
+  return first;
 }
 
 void CodeArray::SetSlow(int row, uint64_t code) {

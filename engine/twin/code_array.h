@@ -22,12 +22,17 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <optional>
 #include <utility>
 
+#include "absl/types/span.h"
 #include "engine/model/check.h"
 #include "engine/twin/row_set.h"
 
 namespace muster {
+
+// Rows that something is done to at once: in ascending order, none twice.
+using RowSpan = absl::Span<const uint16_t>;
 
 class CodeArray {
  public:
@@ -88,6 +93,11 @@ class CodeArray {
     }
     SetSlow(row, code);
   }
+  // Set() of each of the rows, in O(rows) but for a change of form.
+  void SetRows(RowSpan rows, uint64_t code);
+  // Adds one to the code of each of the rows, unless that takes a wider form or
+  // a code is over `limit` then: then false, and nothing is done.  O(rows).
+  bool IncrementRows(RowSpan rows, uint64_t limit);
 
   Form form() const { return form_; }
 
@@ -115,6 +125,13 @@ class CodeArray {
   // Calls fn(row, code) for every row whose code is not 0, in ascending order.
   template <typename Function>
   void ForEachSet(Function fn) const;
+
+  // Calls fn(i, code of rows[i]) for each of the rows, in their order.
+  template <typename Function>
+  void ForEachOf(RowSpan rows, Function fn) const;
+  // The code that all of them have, if they have the same.  REQUIRES: there is
+  // a row.
+  std::optional<uint64_t> SameCode(RowSpan rows) const;
 
   // Replaces each code c but 0 by map(c), which is not 0.  O(size()).
   template <typename Function>
@@ -153,6 +170,8 @@ class CodeArray {
   // `width`), zeros in it, and gives back what was there.
   void* Allocate(Form form, Form width, int capacity);
   void ChangeTo(Form form);
+  // From sparse to bits or wider, so that rows may be set to `code`.
+  void MakeDense(uint64_t code);
   static Form FormFor(uint64_t code) {
     return code <= 0xff          ? Form::k8
            : code <= 0xffff      ? Form::k16
@@ -181,6 +200,42 @@ void CodeArray::ForEachSet(Function fn) const {
   }
   for (int row = 0; row < size_; ++row) {
     if (const uint64_t code = Get(row)) fn(row, code);
+  }
+}
+
+template <typename Function>
+void CodeArray::ForEachOf(RowSpan rows, Function fn) const {
+  const auto each = [&](auto get) {
+    for (size_t i = 0; i < rows.size(); ++i) fn(i, uint64_t{get(rows[i])});
+  };
+  switch (form_) {
+    case Form::kConstant:
+      each([this](int) { return low_; });
+      return;
+    case Form::kSparse:
+      if (sparse_count_ == 0) {
+        each([](int) { return uint64_t{0}; });
+      } else {
+        each([this](int row) { return GetSparse(row); });
+      }
+      return;
+    case Form::kBits:
+      each([this](int row) {
+        return words()[row >> 6] >> (row & 63) & 1 ? high_ : low_;
+      });
+      return;
+    case Form::k8:
+      each([this](int row) { return As<uint8_t>()[row]; });
+      return;
+    case Form::k16:
+      each([this](int row) { return As<uint16_t>()[row]; });
+      return;
+    case Form::k32:
+      each([this](int row) { return As<uint32_t>()[row]; });
+      return;
+    case Form::k64:
+      each([this](int row) { return As<uint64_t>()[row]; });
+      return;
   }
 }
 

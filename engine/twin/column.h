@@ -83,6 +83,14 @@ class Column {
   // until another value is put in.
   uint64_t CodeFor(JsonView value);
   void SetCode(int row, uint64_t code) { codes_.Set(row, code); }
+  void SetCode(RowSpan rows, uint64_t code) { codes_.SetRows(rows, code); }
+  // The code of an object, if a row may have one.
+  std::optional<uint64_t> object_code() const {
+    if (kind_ != Kind::kDictionary || object_code_ == UINT64_MAX) {
+      return std::nullopt;
+    }
+    return object_code_;
+  }
 
   Kind kind() const { return kind_; }
   const CodeArray& codes() const { return codes_; }

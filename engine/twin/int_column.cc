@@ -1,6 +1,7 @@
 #include "engine/twin/int_column.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace muster {
 
@@ -50,6 +51,24 @@ void MoveBase(uint64_t first, int64_t value, bool tight, int64_t* base,
     });
   }
   *base = moved;
+}
+
+void IntColumn::IncrementRows(RowSpan rows, int64_t max) {
+  if (rows.empty()) return;
+  const uint64_t limit =
+      max < base_
+          ? 0
+          : static_cast<uint64_t>(max) - static_cast<uint64_t>(base_) + kFirst;
+  if (codes_.IncrementRows(rows, limit)) return;
+  if (const std::optional<uint64_t> same = codes_.SameCode(rows)) {
+    const int64_t value = ValueOf(*same);
+    if (value < max) SetRows(rows, value + 1);
+    return;
+  }
+  for (const uint16_t row : rows) {
+    const int64_t value = Get(row);
+    if (value < max) Set(row, value + 1);
+  }
 }
 
 void IntColumn::Compact() {

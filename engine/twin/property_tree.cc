@@ -87,12 +87,15 @@ PropertyTree::Node* PropertyTree::MakeChild(Node* parent, absl::string_view key,
 void PropertyTree::SetCell(Node* node, int row, uint64_t code) {
   const bool was = node->column.IsDefined(row);
   const bool is = code != Column::kUndefinedCode;
-  if (was != is) {
-    node->defined_count += is ? 1 : -1;
-    if (node->defined_count == 0) ++empty_count_;
-    if (is && node->defined_count == 1) --empty_count_;
-  }
+  if (was != is) CountDefined(node, is ? 1 : -1);
   node->column.SetCode(row, code);
+}
+
+void PropertyTree::CountDefined(Node* node, int more) {
+  if (more == 0) return;
+  if (node->defined_count == 0) --empty_count_;
+  node->defined_count += more;
+  if (node->defined_count == 0) ++empty_count_;
 }
 
 void PropertyTree::Touch(Node* node, int row, const Stamp* stamp,
@@ -270,6 +273,181 @@ int64_t PropertyTree::SizeOfMerge(Section section, int row,
   // A dry run writes nothing.
   return const_cast<PropertyTree*>(this)->MergeInto<true>(
       const_cast<Node*>(&roots_[section]), row, patch, nullptr, false);
+}
+
+// --------------------------------------------------------------- many rows
+
+void PropertyTree::FindOddBelow(const Node& parent, RowSpan rows,
+                                JsonView patch, RowBitmap* odd) {
+  size_t hint = 0;
+  for (const JsonView::Member& member : patch.members()) {
+    if (member.value.is_null()) continue;
+    const Node* const child = FindChild(parent, member.key, &hint);
+    if (child == nullptr) continue;  // Nobody has anything there.
+    const std::optional<uint64_t> object = child->column.object_code();
+    const CodeArray& codes = child->column.codes();
+    if (!member.value.is_object()) {
+      if (!object.has_value()) continue;
+      codes.ForEachOf(rows, [&](size_t i, uint64_t code) {
+        if (code == *object) odd->Set(rows[i]);
+      });
+      continue;
+    }
+    codes.ForEachOf(rows, [&](size_t i, uint64_t code) {
+      if (code != Column::kUndefinedCode && code != object) odd->Set(rows[i]);
+    });
+    FindOddBelow(*child, rows, member.value, odd);
+  }
+}
+
+void PropertyTree::FindOdd(Section section, RowSpan rows, JsonView patch,
+                           RowBitmap* odd) const {
+  FindOddBelow(roots_[section], rows, patch, odd);
+}
+
+void PropertyTree::FindEmpty(Section section, RowSpan rows,
+                             std::vector<uint16_t>* empty) const {
+  // Mostly one of the first members is there in all of them.
+  constexpr int kTried = 4;
+  int tried = 0;
+  for (const Node::Child& child : roots_[section].children) {
+    if (++tried > kTried) break;
+    bool all = true;
+    child.node->column.codes().ForEachOf(
+        rows, [&](size_t, uint64_t code) { all &= code != 0; });
+    if (all) return;
+  }
+  for (const uint16_t row : rows) {
+    if (!HasMembers(section, row)) empty->push_back(row);
+  }
+}
+
+void PropertyTree::TouchRows(Node* node, const RowsMerge& merge) {
+  if (!merge.stamped) return;
+  if (node->stamps == nullptr) {
+    node->stamps = std::make_unique<Node::Stamps>();
+    node->stamps->ticks.Resize(rows_);
+    node->stamps->versions.Resize(rows_);
+  }
+  node->stamps->ticks.SetRows(merge.rows, merge.ticks);
+  if (merge.versions.empty()) return;
+  if (merge.same_version) {
+    node->stamps->versions.SetRows(merge.rows, merge.versions[0]);
+    return;
+  }
+  for (size_t i = 0; i < merge.rows.size(); ++i) {
+    node->stamps->versions.Set(merge.rows[i], merge.versions[i]);
+  }
+}
+
+namespace {
+
+// What the values of a column count for, each looked up once.
+class ValueSizes {
+ public:
+  ValueSizes(const Column& column, size_t row_count) : column_(column) {
+    // All numbers count the same, and so do texts of one pattern.
+    if (column.kind() == Column::Kind::kDictionary &&
+        column.max_code() < row_count) {
+      sizes_.assign(column.max_code() + 1, -1);
+    }
+  }
+
+  int64_t Of(uint64_t code) {
+    if (code == last_code_) return last_;
+    if (column_.kind() != Column::Kind::kDictionary) {
+      if (last_code_ != Column::kUndefinedCode) return last_;
+      last_ = Read(code);
+    } else if (sizes_.empty()) {
+      last_ = Read(code);
+    } else {
+      int64_t& size = sizes_[code];
+      if (size < 0) size = Read(code);
+      last_ = size;
+    }
+    last_code_ = code;
+    return last_;
+  }
+
+ private:
+  int64_t Read(uint64_t code) const {
+    CellBuffer buffer;
+    return static_cast<int64_t>(TwinValueSize(column_.ValueOf(code, &buffer)));
+  }
+
+  const Column& column_;
+  std::vector<int64_t> sizes_;  // By code.
+  uint64_t last_code_ = Column::kUndefinedCode;
+  int64_t last_ = 0;
+};
+
+}  // namespace
+
+void PropertyTree::MergeRowsInto(Node* parent, JsonView patch,
+                                 const RowsMerge& merge) {
+  size_t hint = 0;
+  for (const JsonView::Member& member : patch.members()) {
+    if (member.value.is_null()) {
+      Node* const child = FindChild(*parent, member.key, &hint);
+      if (child == nullptr || child->defined_count == 0) continue;
+      for (size_t i = 0; i < merge.rows.size(); ++i) {
+        const int row = merge.rows[i];
+        if (!child->column.IsDefined(row)) continue;
+        merge.grown[i] -= SizeOf(*child, row);
+        ClearNode(child, row);
+      }
+      continue;
+    }
+    Node* const child = MakeChild(parent, member.key, &hint);
+    const int64_t key_size = static_cast<int64_t>(child->key_size);
+    const CodeArray& codes = child->column.codes();
+    int more = 0;
+    if (member.value.is_object()) {
+      codes.ForEachOf(merge.rows, [&](size_t i, uint64_t code) {
+        if (code != Column::kUndefinedCode) return;
+        merge.grown[i] += key_size;
+        ++more;
+      });
+      if (more > 0) {
+        CountDefined(child, more);
+        child->column.SetCode(merge.rows, child->column.CodeFor(member.value));
+      }
+      TouchRows(child, merge);
+      MergeRowsInto(child, member.value, merge);
+      continue;
+    }
+    const int64_t size = static_cast<int64_t>(TwinValueSize(member.value));
+    ValueSizes sizes(child->column, merge.rows.size());
+    codes.ForEachOf(merge.rows, [&](size_t i, uint64_t code) {
+      const bool is_new = code == Column::kUndefinedCode;
+      more += is_new;
+      merge.grown[i] += size + (is_new ? key_size : -sizes.Of(code));
+    });
+    CountDefined(child, more);
+    child->column.SetCode(merge.rows, child->column.CodeFor(member.value));
+    TouchRows(child, merge);
+  }
+}
+
+void PropertyTree::MergeRows(Section section, RowSpan rows, JsonView patch,
+                             bool stamped, int64_t ticks,
+                             absl::Span<const int64_t> versions,
+                             absl::Span<int64_t> grown) {
+  if (rows.empty()) return;
+  RowsMerge merge = {
+      .rows = rows,
+      .stamped = stamped && (section == kDesired || section == kReported),
+      .ticks = ticks,
+      .versions = section == kDesired ? versions : absl::Span<const int64_t>(),
+      .same_version = true,
+      .grown = grown};
+  for (const int64_t version : merge.versions) {
+    merge.same_version = merge.same_version && version == merge.versions[0];
+  }
+  Node* const root = &roots_[section];
+  TouchRows(root, merge);
+  MergeRowsInto(root, patch, merge);
+  if (empty_count_ >= std::max(kPruneMin, node_count_ / 2)) Prune();
 }
 
 bool PropertyTree::HasMembers(Section section, int row) const {

@@ -38,8 +38,10 @@
 #include "absl/types/span.h"
 #include "engine/model/json.h"
 #include "engine/query/ast.h"
+#include "engine/twin/code_array.h"
 #include "engine/twin/column.h"
 #include "engine/twin/int_column.h"
+#include "engine/twin/row_set.h"
 #include "engine/twin/stamp.h"
 
 namespace muster {
@@ -93,6 +95,24 @@ class PropertyTree {
   // What Merge() would return.
   int64_t SizeOfMerge(Section section, int row, JsonView patch) const;
 
+  // The same for many rows at once.  An object's own column and those of its
+  // leaves are found once, and codes made once.
+  //
+  // Which of the rows can't be among them, because they have a leaf where the
+  // patch has an object, or the other way round: adds them to `*odd`.
+  void FindOdd(Section section, RowSpan rows, JsonView patch,
+               RowBitmap* odd) const;
+  // Merge() for each of the rows: stamped with `ticks` and, in desired, with
+  // its own of `versions`; without `stamped` as Put() does it.  Adds what each
+  // section grows by to `grown`.  REQUIRES: the patch is an object, and no row
+  // is odd; a row that has no members if not `stamped`.
+  void MergeRows(Section section, RowSpan rows, JsonView patch, bool stamped,
+                 int64_t ticks, absl::Span<const int64_t> versions,
+                 absl::Span<int64_t> grown);
+  // Adds those of the rows that have no members to `*empty`.
+  void FindEmpty(Section section, RowSpan rows,
+                 std::vector<uint16_t>* empty) const;
+
   bool HasMembers(Section section, int row) const;
 
   // Writes the row's section as an object, members in ascending order, with
@@ -144,6 +164,21 @@ class PropertyTree {
   template <bool kDry>
   int64_t MergeInto(Node* parent, int row, JsonView patch, const Stamp* stamp,
                     bool with_version);
+  // What MergeRows() does to all of its rows.
+  struct RowsMerge {
+    RowSpan rows;
+    bool stamped;
+    int64_t ticks;
+    absl::Span<const int64_t> versions;  // By index into rows; empty: none.
+    bool same_version;                   // All of them.
+    absl::Span<int64_t> grown;           // By index into rows.
+  };
+  void MergeRowsInto(Node* parent, JsonView patch, const RowsMerge& merge);
+  void TouchRows(Node* node, const RowsMerge& merge);
+  static void FindOddBelow(const Node& parent, RowSpan rows, JsonView patch,
+                           RowBitmap* odd);
+  // Rows more or less that have a value at the node.
+  void CountDefined(Node* node, int more);
   static int64_t SizeOf(const Node& node, int row);
   // REQUIRES: the row has a value at `node`.
   static void BuildValue(const Node& node, int row, JsonBuilder* out);

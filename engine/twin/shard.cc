@@ -181,6 +181,129 @@ absl::StatusOr<TwinWrite> Shard::Change(int row, const TwinPatch& patch,
   return StateOf(row);
 }
 
+void Shard::FindNearlyFull(PropertyTree::Section section, RowSpan rows,
+                           JsonView part, RowBitmap* full) const {
+  const int64_t most = static_cast<int64_t>(kSizesMax[section]) -
+                       static_cast<int64_t>(kSizePerByte * part.bytes().size());
+  const IntColumn& sizes = sizes_[section];
+  sizes.codes().ForEachOf(rows, [&](size_t i, uint64_t code) {
+    if (sizes.ValueOf(code) > most) full->Set(rows[i]);
+  });
+}
+
+void Shard::UpdateRows(PropertyTree::Section section, RowSpan rows,
+                       JsonView part, int64_t ticks,
+                       absl::Span<const int64_t> versions) {
+  if (rows.empty()) return;
+  std::vector<int64_t> grown(rows.size(), 0);
+  std::vector<uint16_t> empty;
+  tree_.FindEmpty(section, rows, &empty);
+  if (!empty.empty() && empty.size() < rows.size()) {
+    // Two kinds of rows, each on its own.
+    std::vector<uint16_t> others;
+    std::vector<int64_t> their_versions[2];
+    size_t next = 0;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const bool is_empty = next < empty.size() && empty[next] == rows[i];
+      next += is_empty;
+      if (!is_empty) others.push_back(rows[i]);
+      if (!versions.empty()) their_versions[is_empty].push_back(versions[i]);
+    }
+    UpdateRows(section, others, part, ticks, their_versions[0]);
+    UpdateRows(section, empty, part, ticks, their_versions[1]);
+    return;
+  }
+  IntColumn& sizes = sizes_[section];
+  if (empty.empty()) {
+    tree_.MergeRows(section, rows, part, /*stamped=*/true, ticks, versions,
+                    absl::MakeSpan(grown));
+    for (size_t i = 0; i < rows.size(); ++i) {
+      if (grown[i] != 0) sizes.Set(rows[i], sizes.Get(rows[i]) + grown[i]);
+    }
+    return;
+  }
+  // A section without members has no node but itself, and that is touched.
+  for (const uint16_t row : rows) tree_.Clear(section, row);
+  tree_.MergeRows(section, rows, part, /*stamped=*/false, ticks, {},
+                  absl::MakeSpan(grown));
+  sizes.SetRows(rows, static_cast<int64_t>(TwinValueSize(part)));
+  if (section == PropertyTree::kDesired) {
+    desired_base_ticks_.SetRows(rows, ticks);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      desired_base_versions_.Set(rows[i], versions[i]);
+    }
+  }
+}
+
+std::vector<Shard::RowError> Shard::ApplyPatch(RowSpan rows,
+                                               const TwinPatch& patch,
+                                               absl::Time now) {
+  std::vector<RowError> errors;
+  const JsonView tags = patch.tags.view();
+  const JsonView desired = patch.desired.view();
+  if (tags.is_undefined() && desired.is_undefined()) return errors;
+
+  // Rows that are not like most go one by one; all, if they are few, if a
+  // section is cleared, or if paths may run out on the way.
+  constexpr size_t kFew = 4;
+  RowBitmap odd;
+  size_t paths = static_cast<size_t>(tree_.node_count());
+  bool one_by_one = rows.size() < kFew;
+  for (const JsonView part : {tags, desired}) {
+    one_by_one |= part.is_null();
+    paths += part.bytes().size();
+  }
+  one_by_one |= paths >= static_cast<size_t>(kShardPathsMax);
+  if (one_by_one) {
+    for (const uint16_t row : rows) odd.Set(row);
+  } else {
+    if (tags.is_object()) {
+      FindNearlyFull(PropertyTree::kTags, rows, tags, &odd);
+      tree_.FindOdd(PropertyTree::kTags, rows, tags, &odd);
+    }
+    if (desired.is_object()) {
+      FindNearlyFull(PropertyTree::kDesired, rows, desired, &odd);
+      tree_.FindOdd(PropertyTree::kDesired, rows, desired, &odd);
+      if (patch.desired_version.has_value()) {
+        for (const uint16_t row : rows) {
+          if (desired_versions_.Get(row) != *patch.desired_version) {
+            odd.Set(row);
+          }
+        }
+      }
+    }
+  }
+  std::vector<uint16_t> alike;
+  alike.reserve(rows.size());
+  for (const uint16_t row : rows) {
+    Used(row);
+    if (!odd.Test(row)) {
+      alike.push_back(row);
+      continue;
+    }
+    absl::StatusOr<TwinWrite> write =
+        Change(row, patch, /*replace=*/false, now);
+    if (!write.ok()) errors.push_back({row, write.status()});
+  }
+
+  if (tags.is_object()) UpdateRows(PropertyTree::kTags, alike, tags, 0, {});
+  if (desired.is_object()) {
+    desired_versions_.IncrementRows(alike, kTwinIntegerMax);
+    std::vector<int64_t> versions;
+    versions.reserve(alike.size());
+    desired_versions_.codes().ForEachOf(alike, [&](size_t, uint64_t code) {
+      mutex.AssertReaderHeld();
+      versions.push_back(desired_versions_.ValueOf(code));
+    });
+    UpdateRows(PropertyTree::kDesired, alike, desired, TicksFromTime(now),
+               versions);
+  }
+  etags_.IncrementRows(alike, INT64_MAX);
+  versions_.IncrementRows(alike, kTwinIntegerMax);
+  sequence_ += alike.size();
+  return errors;
+}
+
 absl::StatusOr<TwinWrite> Shard::PatchReported(int row, const TwinPatch& patch,
                                                absl::Time now) {
   Used(row);

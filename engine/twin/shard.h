@@ -44,6 +44,7 @@
 #include "engine/model/twin_patch.h"
 #include "engine/query/condition.h"
 #include "engine/twin/cells.h"
+#include "engine/twin/code_array.h"
 #include "engine/twin/compact_id.h"
 #include "engine/twin/int_column.h"
 #include "engine/twin/parsed_twin.h"
@@ -163,6 +164,16 @@ class Shard final : public CellSource {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     return Change(row, patch, /*replace=*/false, now);
   }
+  // ApplyPatch() of each of the rows, with what that leaves behind and the same
+  // errors, but by columns: about 20 ns a row if the rows have the same shape.
+  // Returns the rows that refused, in ascending order.
+  struct RowError {
+    int row;
+    absl::Status status;
+  };
+  std::vector<RowError> ApplyPatch(RowSpan rows, const TwinPatch& patch,
+                                   absl::Time now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
 
   // Sets the bits of those candidates, all of this shard, that still are there
   // and satisfy the condition, which they are the candidates of; clears all
@@ -280,6 +291,15 @@ class Shard final : public CellSource {
   // Merges or replaces a section.
   void Update(PropertyTree::Section section, int row, JsonView part,
               bool replace, const Stamp& stamp)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  // Adds those of the rows for which CheckSize() is not clear at a glance.
+  void FindNearlyFull(PropertyTree::Section section, RowSpan rows,
+                      JsonView part, RowBitmap* full) const
+      ABSL_SHARED_LOCKS_REQUIRED(mutex);
+  // Merges an object into rows that are not odd (PropertyTree::FindOdd()).
+  // `versions` are those of the stamps, by index into rows.
+  void UpdateRows(PropertyTree::Section section, RowSpan rows, JsonView part,
+                  int64_t ticks, absl::Span<const int64_t> versions)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   Stamp BaseStamp(PropertyTree::Section section, int row) const
       ABSL_SHARED_LOCKS_REQUIRED(mutex);
