@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
 #include "engine/model/error.h"
 #include "engine/twin/json_lines.h"
@@ -82,8 +83,9 @@ TEST(TwinConcurrencyTest, NobodySeesHalfAWrite) {
         const int device = (i * 7 + t * 5) % kDevices;
         const int64_t n = i * 2 + t;
         const auto write =
-            i % 5 == 0 ? index->Replace(Id(device), Number(device, n), "", At(i))
-                       : index->Patch(Id(device), Number(device, n), "", At(i));
+            i % 5 == 0
+                ? index->Replace(Id(device), Number(device, n), "", At(i))
+                : index->Patch(Id(device), Number(device, n), "", At(i));
         if (write.ok()) {
           ++writes;
         } else {
@@ -133,9 +135,9 @@ TEST(TwinConcurrencyTest, NobodySeesHalfAWrite) {
     }
   });
   readers.emplace_back([&] {
-    const Statement statement =
-        Select("SELECT deviceId, tags.is, tags.n AS t, properties.desired.n AS "
-               "d FROM devices WHERE is_defined(tags.n)");
+    const Statement statement = Select(
+        "SELECT deviceId, tags.is, tags.n AS t, properties.desired.n AS "
+        "d FROM devices WHERE is_defined(tags.n)");
     while (!done) {
       std::string continuation;
       std::string last;
@@ -225,6 +227,93 @@ TEST(TwinConcurrencyTest, LoadsWhileOthersWrite) {
   // However they met, the count is that of the twins.
   EXPECT_EQ(CountMatches(*index, Where("*")), index->size());
   EXPECT_EQ(CountMatches(*index, Where("tags.n != properties.desired.n")), 0);
+}
+
+// I7: a match sees every write that was acknowledged before it began, whatever
+// the columns become meanwhile: numbers grow out of 8 and 16 bits and become
+// decimals, strings fill dictionaries and lose their pattern, and devices that
+// come and go re-use rows.
+TEST(TwinConcurrencyTest, AMatchSeesEveryAcknowledgedWrite) {
+  constexpr int kWriters = 2;
+  constexpr int kMine = 8;  // Devices of one writer.
+  constexpr int kWrites = 4000;
+  auto index = MakeIndex({.partition_count = 2});
+  const auto id = [](int device) { return absl::StrCat("w", device); };
+  for (int i = 0; i < kWriters * kMine; ++i) PutId(*index, id(i));
+  // The last number that each device has acknowledged.
+  std::vector<std::atomic<int>> acknowledged(kWriters * kMine);
+  std::atomic<int> writing{kWriters};
+  const auto text_of = [](int n) {
+    // Of one pattern at first, then not.
+    return n < kWrites / 2 ? absl::StrFormat("SN%06d", n)
+                           : absl::StrCat("number ", n);
+  };
+  std::vector<std::thread> threads;
+  for (int w = 0; w < kWriters; ++w) {
+    threads.emplace_back([&, w] {
+      for (int n = 1; n <= kWrites; ++n) {
+        const int device = w * kMine + n % kMine;
+        const std::string number = n % 5 == 0 && n > kWrites / 2
+                                       ? absl::StrCat(n, ".5")
+                                       : absl::StrCat(n * 20);
+        ASSERT_TRUE(index
+                        ->PatchReported(id(device),
+                                        DevicePatch(absl::StrCat(
+                                            R"({"n":)", n, R"(,"v":)", number,
+                                            R"(,"s":")", text_of(n), R"("})")),
+                                        At(n))
+                        .ok());
+        acknowledged[static_cast<size_t>(device)] = n;
+      }
+      --writing;
+    });
+  }
+  threads.emplace_back([&] {  // Comes and goes.
+    for (int i = 0; writing > 0; ++i) {
+      const std::string guest = absl::StrCat("guest", i % 40);
+      Put(*index,
+          absl::StrCat(R"({"deviceId":")", guest,
+                       R"(","properties":{"reported":{"n":-1,"s":["x",)", i,
+                       R"(],"v":"none"}}})"),
+          At(i));
+      if (i % 40 >= 20) {
+        EXPECT_TRUE(
+            index->Erase(absl::StrCat("guest", i % 40 - 20), At(i)).ok());
+      }
+    }
+  });
+  int64_t checks = 0;
+  do {
+    for (int device = 0; device < kWriters * kMine; ++device) {
+      const int n = acknowledged[static_cast<size_t>(device)];
+      if (n == 0) continue;
+      const TwinLocation at = *index->Find(id(device));
+      const auto selected = [&](absl::string_view condition) {
+        bool found = false;
+        index->Match(Where(condition), [&](int shard, const RowBitmap& rows) {
+          found = found || (shard == at.shard && rows.Test(at.row));
+        });
+        ++checks;
+        return found;
+      };
+      EXPECT_TRUE(selected(absl::StrCat("properties.reported.n >= ", n)));
+      EXPECT_TRUE(selected(absl::StrCat(
+          "is_number(properties.reported.v) AND properties.reported.$version "
+          ">= 2 AND NOT properties.reported.n < ",
+          n)));
+      // Only the writes of this device that came later may have put another.
+      const std::string text = text_of(n);
+      const bool same =
+          selected(absl::StrCat("properties.reported.s = '", text, "'"));
+      EXPECT_TRUE(same || acknowledged[static_cast<size_t>(device)] > n ||
+                  selected(absl::StrCat("properties.reported.n > ", n)))
+          << text;
+    }
+  } while (writing > 0);
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_GT(checks, 0);
+  EXPECT_EQ(CountMatches(*index, Where("properties.reported.n > 0")),
+            kWriters * kMine);
 }
 
 }  // namespace
