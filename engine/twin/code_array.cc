@@ -66,8 +66,9 @@ void* CodeArray::Allocate(Form form, Form width, int capacity) {
   size_t bytes = 0;
   if (form == Form::kSparse) {
     sparse_form_ = width;
-    capacity_ = static_cast<uint16_t>(capacity);
-    bytes = static_cast<size_t>(capacity) * (WidthOf(width) + sizeof(uint16_t));
+    // Even, so that the rows behind codes of one byte are aligned.
+    capacity_ = static_cast<uint16_t>(capacity + capacity % 2);
+    bytes = size_t{capacity_} * (WidthOf(width) + sizeof(uint16_t));
   } else if (form != Form::kConstant) {
     capacity_ =
         static_cast<uint16_t>(RoundUp(static_cast<size_t>(capacity), 64));
