@@ -119,6 +119,10 @@ Condition ConditionGenerator::Draw() {
     if (Utf8Length(text) > kQueryLengthMax) continue;
     absl::StatusOr<Condition> condition = Condition::ParseJobCondition(text);
     if (!condition.ok()) {
+      // A fuzzer's bytes may ask for more than a condition can be.
+      if (absl::StrContains(condition.status().message(), "nested deeper")) {
+        continue;
+      }
       absl::FPrintF(stderr, "%s\n%s\n", text, condition.status().message());
     }
     MUSTER_CHECK(condition.ok());

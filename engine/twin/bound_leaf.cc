@@ -74,7 +74,7 @@ BoundLeaf::BoundLeaf(const Plan::Leaf& leaf)
   // What a set of codes can answer needs no arithmetic.
   if (test_.one_path()) {
     has_tick_test_ = MakeTickTest();
-    if (test_.shape() != LeafTest::Shape::kOther) program_.reset();
+    if (test_.shape() != LeafPredicate::Shape::kOther) program_.reset();
   }
 }
 
@@ -164,8 +164,8 @@ void BoundLeaf::BindColumn(const Cells& cells) {
     return;
   }
   if (cells.rest.empty() && LookedUpCodes(column, test_, &set_)) {
-    if (test_.members() == LeafTest::Members::kListed) guess_ = 0.05;
-    if (test_.members() == LeafTest::Members::kOthers) guess_ = 0.95;
+    if (test_.members() == LeafPredicate::Members::kListed) guess_ = 0.05;
+    if (test_.members() == LeafPredicate::Members::kOthers) guess_ = 0.95;
     BindCodes();
     return;
   }
@@ -425,7 +425,7 @@ bool BoundLeaf::MakeTickTest() {
     if (!time.has_value()) return false;
     tick_test_.list.push_back(TicksFromTime(*time));
   }
-  if (test_.shape() == LeafTest::Shape::kIn) {
+  if (test_.shape() == LeafPredicate::Shape::kIn) {
     tick_test_.is_list = true;
     std::sort(tick_test_.list.begin(), tick_test_.list.end());
     tick_test_.equal = test_.wants_listed();

@@ -20,7 +20,7 @@
 #include "engine/query/plan.h"
 #include "engine/twin/cells.h"
 #include "engine/twin/code_set.h"
-#include "engine/twin/leaf_test.h"
+#include "engine/twin/leaf_predicate.h"
 #include "engine/twin/number_program.h"
 #include "engine/twin/row_set.h"
 #include "engine/twin/slot.h"
@@ -106,7 +106,7 @@ class BoundLeaf {
   void ApplyOnce(int first_word, int words, uint64_t* mask);
   void ApplyRows(int first_word, int words, uint64_t* mask);
 
-  LeafTest test_;
+  LeafPredicate test_;
   std::optional<NumberProgram> program_;
   std::vector<Slot> slots_;
   TickTest tick_test_;

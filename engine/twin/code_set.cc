@@ -75,13 +75,13 @@ class OrderedSpan {
         near_(near) {}
 
   // Appends what satisfies the leaf, which is open for the kind.
-  void AppendTo(CodeSet* codes, LeafTest* leaf) {
+  void AppendTo(CodeSet* codes, LeafPredicate* leaf) {
     if (first_ > last_) return;
     switch (leaf->shape()) {
-      case LeafTest::Shape::kCompare:
+      case LeafPredicate::Shape::kCompare:
         AppendCompare(codes, *leaf);
         return;
-      case LeafTest::Shape::kIn:
+      case LeafPredicate::Shape::kIn:
         AppendIn(codes, *leaf);
         return;
       default:
@@ -108,7 +108,7 @@ class OrderedSpan {
 
   // All values that are less than the constant are alike to a comparison, all
   // that are equal, and all that are greater: one of each says what to do.
-  void AppendCompare(CodeSet* codes, const LeafTest& leaf) {
+  void AppendCompare(CodeSet* codes, const LeafPredicate& leaf) {
     const auto [lower, upper] = Equal(leaf.constants()[0].view());
     AppendIf(codes, leaf, first_, lower);
     AppendIf(codes, leaf, lower, upper);
@@ -116,14 +116,14 @@ class OrderedSpan {
       codes->Append(upper, kAllBehind);
     }
   }
-  void AppendIf(CodeSet* codes, const LeafTest& leaf, uint64_t first,
+  void AppendIf(CodeSet* codes, const LeafPredicate& leaf, uint64_t first,
                 uint64_t end) {
     if (first < end && leaf.Compares(value_at_(first))) {
       codes->Append(first, end - 1);
     }
   }
 
-  void AppendIn(CodeSet* codes, const LeafTest& leaf) {
+  void AppendIn(CodeSet* codes, const LeafPredicate& leaf) {
     absl::InlinedVector<CodeRange, 8> members;
     for (const Json& constant : leaf.constants()) {
       if (constant.view().kind() != kind_) continue;
@@ -148,7 +148,7 @@ class OrderedSpan {
   }
 
   // In the order of strings those with one prefix are neighbours.
-  void AppendPrefix(CodeSet* codes, const LeafTest& leaf) {
+  void AppendPrefix(CodeSet* codes, const LeafPredicate& leaf) {
     const absl::string_view prefix = leaf.constants()[0].view().string_value();
     const auto starts = [&](const Value& value) {
       return absl::StartsWith(value.string_value(), prefix);
@@ -211,7 +211,7 @@ bool CodeSet::Contains(uint64_t code) const {
   return behind != ranges_.begin() && code <= (behind - 1)->last;
 }
 
-bool OrderedCodes(const Column& column, LeafTest* leaf, CodeSet* codes) {
+bool OrderedCodes(const Column& column, LeafPredicate* leaf, CodeSet* codes) {
   if (column.kind() == Column::Kind::kDictionary) return false;
   const bool is_number = column.kind() == Column::Kind::kNumber;
   const JsonKind kind = is_number ? JsonKind::kNumber : JsonKind::kString;
@@ -251,7 +251,7 @@ bool OrderedCodes(const Column& column, LeafTest* leaf, CodeSet* codes) {
   return true;
 }
 
-bool OrderedCodes(const IntColumn& column, LeafTest* leaf, CodeSet* codes) {
+bool OrderedCodes(const IntColumn& column, LeafPredicate* leaf, CodeSet* codes) {
   const JsonKind kind = JsonKind::kNumber;
   if (leaf->IsOpen(kind) && !leaf->IsOrdered(kind)) return false;
   codes->Clear();
@@ -283,7 +283,7 @@ bool OrderedCodes(const IntColumn& column, LeafTest* leaf, CodeSet* codes) {
   return true;
 }
 
-bool LookedUpCodes(const Column& column, const LeafTest& leaf, CodeSet* codes) {
+bool LookedUpCodes(const Column& column, const LeafPredicate& leaf, CodeSet* codes) {
   MUSTER_DCHECK(column.kind() == Column::Kind::kDictionary);
   // What is selected of the values that are no constants: the same of all?
   bool others = false;
@@ -295,11 +295,11 @@ bool LookedUpCodes(const Column& column, const LeafTest& leaf, CodeSet* codes) {
     bool selects = leaf.OfKind(kind);
     if (leaf.IsOpen(kind)) {
       // Equal numbers may differ in their bytes.
-      if (leaf.members() == LeafTest::Members::kSome ||
+      if (leaf.members() == LeafPredicate::Members::kSome ||
           kind == JsonKind::kNumber) {
         return false;
       }
-      selects = leaf.members() == LeafTest::Members::kOthers;
+      selects = leaf.members() == LeafPredicate::Members::kOthers;
     }
     if (!is_first && selects != others) return false;
     others = selects;
@@ -313,7 +313,7 @@ bool LookedUpCodes(const Column& column, const LeafTest& leaf, CodeSet* codes) {
     codes->Append(Column::kNullCode, Column::kNullCode);
   }
   absl::InlinedVector<uint64_t, 8> listed;
-  if (leaf.members() != LeafTest::Members::kSome) {
+  if (leaf.members() != LeafPredicate::Members::kSome) {
     for (const Json& constant : leaf.constants()) {
       const uint64_t code = column.FindCode(constant.view());
       if (code >= Column::kFirstCode) listed.push_back(code);
@@ -334,7 +334,7 @@ bool LookedUpCodes(const Column& column, const LeafTest& leaf, CodeSet* codes) {
 }
 
 void WalkedCodes(const Column& column, absl::Span<const PathStep> rest,
-                 LeafTest* leaf, CodeSet* codes) {
+                 LeafPredicate* leaf, CodeSet* codes) {
   MUSTER_DCHECK(column.kind() == Column::Kind::kDictionary);
   codes->Clear();
   const uint64_t last = column.max_code();

@@ -14,7 +14,7 @@
 #include "engine/query/ast.h"
 #include "engine/twin/column.h"
 #include "engine/twin/int_column.h"
-#include "engine/twin/leaf_test.h"
+#include "engine/twin/leaf_predicate.h"
 
 namespace muster {
 
@@ -53,15 +53,15 @@ class CodeSet {
 // column itself.
 //
 // kNumber, kText, by binary search.  O(constants * log codes).
-bool OrderedCodes(const Column& column, LeafTest* leaf, CodeSet* codes);
-bool OrderedCodes(const IntColumn& column, LeafTest* leaf, CodeSet* codes);
+bool OrderedCodes(const Column& column, LeafPredicate* leaf, CodeSet* codes);
+bool OrderedCodes(const IntColumn& column, LeafPredicate* leaf, CodeSet* codes);
 // kDictionary, by looking constants up; or where all values are alike to the
 // leaf. O(constants).
-bool LookedUpCodes(const Column& column, const LeafTest& leaf, CodeSet* codes);
+bool LookedUpCodes(const Column& column, const LeafPredicate& leaf, CodeSet* codes);
 // kDictionary, by walking the entries: what `rest` leads to in each.
 // O(entries).
 void WalkedCodes(const Column& column, absl::Span<const PathStep> rest,
-                 LeafTest* leaf, CodeSet* codes);
+                 LeafPredicate* leaf, CodeSet* codes);
 
 // What the steps lead to from there.
 JsonView Descend(JsonView value, absl::Span<const PathStep> steps);

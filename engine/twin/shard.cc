@@ -547,7 +547,13 @@ Cells Shard::FindInMetadata(PropertyTree::Section section,
   if (node == nullptr || taken < steps.size()) return cells;
   cells.kind = is_instant ? Cells::Kind::kInstants : Cells::Kind::kComputed;
   cells.path = &path;
-  if (node != &root) cells.column = &node->column;
+  if (node != &root) {
+    cells.column = &node->column;
+  } else if (is_instant && node->stamps == nullptr) {
+    // No twin was touched since its base stamp.
+    cells.ints = section == PropertyTree::kDesired ? &desired_base_ticks_
+                                                   : &reported_base_ticks_;
+  }
   return cells;
 }
 
@@ -585,6 +591,7 @@ Cells Shard::FindCells(const Path& path) const {
       cells.kind = path.root == Root::kLastActivityTime
                        ? Cells::Kind::kInstants
                        : Cells::Kind::kComputed;
+      if (path.root == Root::kLastActivityTime) cells.ints = &activity_ticks_;
       cells.path = &path;
       return cells;
     case Root::kTags:

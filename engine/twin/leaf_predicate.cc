@@ -1,4 +1,4 @@
-#include "engine/twin/leaf_test.h"
+#include "engine/twin/leaf_predicate.h"
 
 #include <string>
 #include <utility>
@@ -44,7 +44,7 @@ bool IsSlot(const Expr& expr) {
 
 }  // namespace
 
-LeafTest::LeafTest(const Plan::Leaf& leaf)
+LeafPredicate::LeafPredicate(const Plan::Leaf& leaf)
     : leaf_(&leaf), slots_(leaf.paths.size()) {
   if (!one_path()) return;
   FindShape();
@@ -52,7 +52,7 @@ LeafTest::LeafTest(const Plan::Leaf& leaf)
   FindMembers();
 }
 
-void LeafTest::FindShape() {
+void LeafPredicate::FindShape() {
   const Expr& expr = leaf_->expr;
   if (IsSlot(expr)) {
     shape_ = Shape::kPath;
@@ -86,7 +86,7 @@ void LeafTest::FindShape() {
   }
 }
 
-bool LeafTest::FindCallShape(const Call& call, const Expr& expr) {
+bool LeafPredicate::FindCallShape(const Call& call, const Expr& expr) {
   int slots = 0;
   for (size_t i = 0; i < expr.operands.size(); ++i) {
     const Expr& operand = expr.operands[i];
@@ -115,7 +115,7 @@ bool LeafTest::FindCallShape(const Call& call, const Expr& expr) {
 }
 
 // Of which kinds the values matter; and what is selected of the others.
-void LeafTest::FindKinds() {
+void LeafPredicate::FindKinds() {
   const auto open = [this](JsonKind kind) {
     open_[static_cast<size_t>(kind)] = true;
   };
@@ -194,7 +194,7 @@ void LeafTest::FindKinds() {
 }
 
 // Equality is true where equal, and false elsewhere: within a kind.
-void LeafTest::FindMembers() {
+void LeafPredicate::FindMembers() {
   if (as_dates_) return;
   const bool wanted = leaf_->wanted;
   if (shape_ == Shape::kIn) {
@@ -208,7 +208,7 @@ void LeafTest::FindMembers() {
   }
 }
 
-bool LeafTest::IsOrdered(JsonKind kind) const {
+bool LeafPredicate::IsOrdered(JsonKind kind) const {
   switch (shape_) {
     case Shape::kCompare:
     case Shape::kIn:
@@ -221,7 +221,7 @@ bool LeafTest::IsOrdered(JsonKind kind) const {
   }
 }
 
-bool LeafTest::Selects(JsonView value) {
+bool LeafPredicate::Selects(JsonView value) {
   switch (shape_) {
     case Shape::kPath:
       return Wants(Value::FromJson(value));
@@ -242,13 +242,13 @@ bool LeafTest::Selects(JsonView value) {
   return SelectsSlots();
 }
 
-bool LeafTest::Compares(const Value& value) const {
+bool LeafPredicate::Compares(const Value& value) const {
   return Wants(constant_on_left_
                    ? EvaluateCompare(*compare_, constant_, value)
                    : EvaluateCompare(*compare_, value, constant_));
 }
 
-bool LeafTest::SelectsSlots() {
+bool LeafPredicate::SelectsSlots() {
   const bool wants = Wants(EvaluateExpr(leaf_->expr, slots_, &scratch_));
   scratch_.Clear();
   return wants;

@@ -1,4 +1,4 @@
-// LeafTest: which values satisfy one leaf of a plan?
+// LeafPredicate: which values satisfy one leaf of a plan?
 //
 // The answer always comes from the reference evaluator, or from the very
 // functions that it calls.  What is added here is to know how little has to be
@@ -12,8 +12,8 @@
 //   tags.a = tags.b           nothing                everything
 //
 // Not thread-safe: a matcher has one for each leaf.
-#ifndef ENGINE_TWIN_LEAF_TEST_H_
-#define ENGINE_TWIN_LEAF_TEST_H_
+#ifndef ENGINE_TWIN_LEAF_PREDICATE_H_
+#define ENGINE_TWIN_LEAF_PREDICATE_H_
 
 #include <array>
 #include <cstddef>
@@ -28,7 +28,7 @@
 
 namespace muster {
 
-class LeafTest {
+class LeafPredicate {
  public:
   enum class Shape : uint8_t {
     kCompare,  // Of the path with a constant.
@@ -40,7 +40,7 @@ class LeafTest {
   };
 
   // Keeps a reference to `leaf`.
-  explicit LeafTest(const Plan::Leaf& leaf);
+  explicit LeafPredicate(const Plan::Leaf& leaf);
 
   const Plan::Leaf& leaf() const { return *leaf_; }
   Shape shape() const { return shape_; }
@@ -120,4 +120,4 @@ class LeafTest {
 
 }  // namespace muster
 
-#endif  // ENGINE_TWIN_LEAF_TEST_H_
+#endif  // ENGINE_TWIN_LEAF_PREDICATE_H_
