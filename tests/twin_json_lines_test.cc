@@ -1,7 +1,6 @@
-#include "engine/twin/json_lines.h"
-
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <thread>
 #include <vector>
@@ -11,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "engine/model/error.h"
+#include "engine/twin/json_lines.h"
 #include "engine/twin/twin_index.h"
 #include "gtest/gtest.h"
 #include "tests/twin_testing.h"
@@ -99,8 +99,8 @@ TEST(JsonLinesTest, ABadLineLoadsNothing) {
     PutId(*index, "d1");
     // A second bad line further on does not matter.
     const auto loaded =
-        Load(index.get(), absl::StrCat(Lines(500), row.line, "\n", Line(502),
-                                       "broken\n"));
+        Load(index.get(),
+             absl::StrCat(Lines(500), row.line, "\n", Line(502), "broken\n"));
     ASSERT_FALSE(loaded.ok()) << row.line;
     EXPECT_EQ(ErrorCodeOf(loaded.status()), row.code) << loaded.status();
     EXPECT_TRUE(absl::StartsWith(loaded.status().message(), row.message))
@@ -141,8 +141,8 @@ TEST(JsonLinesTest, SkipsBadLines) {
   const std::string text = absl::StrCat(
       Line(1), "bad\n", Line(3), "\n", R"({"deviceId":"d1","tags":{"n":9}})",
       "\n", R"({"deviceId":"a b"})", "\n", Line(7));
-  const Loaded loaded = Must(Load(
-      index.get(), text, {.skip_bad_lines = true, .messages_max = 2}));
+  const Loaded loaded = Must(
+      Load(index.get(), text, {.skip_bad_lines = true, .messages_max = 2}));
   EXPECT_EQ(loaded.twin_count, 3);
   EXPECT_EQ(loaded.skipped_count, 3);
   ASSERT_EQ(loaded.messages.size(), 2u);
@@ -152,8 +152,8 @@ TEST(JsonLinesTest, SkipsBadLines) {
   // The first of two is the one that counts.
   EXPECT_EQ(Shown(*index, "d1", {"tags"}), R"({"n":1})");
   EXPECT_TRUE(index->Find("d7").has_value());
-  const Loaded silent = Must(Load(
-      index.get(), "bad", {.skip_bad_lines = true, .messages_max = 0}));
+  const Loaded silent = Must(
+      Load(index.get(), "bad", {.skip_bad_lines = true, .messages_max = 0}));
   EXPECT_EQ(silent.skipped_count, 1);
   EXPECT_TRUE(silent.messages.empty());
 }
@@ -189,11 +189,160 @@ TEST(JsonLinesTest, LineSize) {
   ASSERT_EQ(longest.size(), kJsonLineSizeMax);
   auto index = MakeIndex();
   EXPECT_TRUE(Load(index.get(), longest + "\r\n").ok());
-  const auto over = Load(index.get(), absl::StrCat("\n", begin, "x",
-                                                   longest.substr(begin.size())));
+  const auto over =
+      Load(index.get(),
+           absl::StrCat("\n", begin, "x", longest.substr(begin.size())));
   EXPECT_EQ(ErrorCodeOf(over.status()), ErrorCode::kMessageTooLarge);
   EXPECT_EQ(over.status().message(),
             "line 2: the line has 1048577 bytes; at most 1048576 are allowed");
+}
+
+TEST(JsonLinesTest, LargeLinesAmongSmallOnes) {
+  // Members that no twin has are left out, but have to be read.
+  std::string text;
+  for (int n = 1; n <= 12; ++n) {
+    const std::string noise(n % 4 == 0 ? 10 : size_t{400} * 1024, 'x');
+    absl::StrAppend(&text, R"({"deviceId":"d)", n, R"(","noise":")", noise,
+                    R"(","tags":{"n":)", n, "}}\n");
+    if (n % 3 == 0) absl::StrAppend(&text, R"({"noise":")", noise, "\"}\n");
+  }
+  auto index = MakeIndex();
+  const Loaded loaded = Must(Load(index.get(), text, {.skip_bad_lines = true}));
+  EXPECT_EQ(loaded.twin_count, 12);
+  EXPECT_EQ(loaded.skipped_count, 4);
+  for (int n = 1; n <= 12; ++n) {
+    EXPECT_EQ(Shown(*index, absl::StrCat("d", n), {"tags", "n"}),
+              absl::StrCat(n));
+  }
+}
+
+TEST(JsonLinesTest, RepeatsWhoseLinesComeInAnyOrder) {
+  const auto line = [](absl::string_view id, int tag) {
+    return absl::StrCat(R"({"deviceId":")", id, R"(","tags":{"n":)", tag,
+                        "}}\n");
+  };
+  const std::vector<std::string> lines = {line("a", 1), line("b", 2),
+                                          line("a", 3), line("c", 4),
+                                          line("a", 5), line("b", 6)};
+  std::vector<size_t> order = {0, 1, 2, 3, 4, 5};
+  do {
+    const auto add = [&](JsonLinesLoader* loader) {
+      for (const size_t i : order) {
+        loader->Add(lines[i], static_cast<int64_t>(i) + 1);
+      }
+    };
+    auto index = MakeIndex();
+    JsonLinesLoader strict(index.get(), {});
+    add(&strict);
+    const auto refused = strict.Commit(At(0));
+    ASSERT_EQ(refused.status().message(),
+              "line 3: deviceId: \"a\" stands on line 1 already");
+    ASSERT_EQ(index->size(), 0);
+
+    JsonLinesLoader lenient(index.get(), {.skip_bad_lines = true});
+    add(&lenient);
+    const Loaded loaded = Must(lenient.Commit(At(0)));
+    ASSERT_EQ(loaded.twin_count, 3);
+    ASSERT_EQ(loaded.skipped_count, 3);
+    ASSERT_EQ(loaded.messages,
+              (std::vector<std::string>{
+                  "line 3: deviceId: \"a\" stands on line 1 already",
+                  "line 5: deviceId: \"a\" stands on line 1 already",
+                  "line 6: deviceId: \"b\" stands on line 2 already"}));
+    ASSERT_EQ(Shown(*index, "a", {"tags", "n"}), "1");
+    ASSERT_EQ(Shown(*index, "b", {"tags", "n"}), "2");
+    ASSERT_EQ(Shown(*index, "c", {"tags", "n"}), "4");
+  } while (std::next_permutation(order.begin(), order.end()));
+}
+
+// What is told of each device that is put in.
+class Told final : public TwinObserver {
+ public:
+  void OnTwinChange(const TwinChange& change) override {
+    if (change.kind != TwinChange::Kind::kUpserted) return;
+    std::string& document = documents_[std::string(change.device_id)];
+    EXPECT_EQ(document, "") << "told of " << change.device_id << " twice";
+    document = JsonText(change.document);
+  }
+  std::map<std::string, std::string>& documents() { return documents_; }
+
+ private:
+  std::map<std::string, std::string> documents_;
+};
+
+TEST(JsonLinesTest, IsALoopOfUpsert) {
+  // Every other device is there already, and has been written to since; the
+  // documents say more or less of what the index counts.
+  Told loading;
+  Told putting;
+  auto loaded = MakeIndex({.partition_count = 3, .observer = &loading});
+  auto put = MakeIndex({.partition_count = 3, .observer = &putting});
+  for (TwinIndex* index : {loaded.get(), put.get()}) {
+    for (int n = 0; n < 64; n += 2) {
+      const std::string id = absl::StrCat("d", n);
+      Told& told = index == loaded.get() ? loading : putting;
+      Put(*index,
+          absl::StrCat(R"({"deviceId":")", id,
+                       R"(","tags":{"old":1},"properties":{)",
+                       R"("desired":{"x":{"y":1}},"reported":{"z":2}}})"));
+      told.documents().clear();
+      if (n % 4 == 0) index->SetConnected(id, true, At(1));
+    }
+  }
+  std::string text;
+  for (int n = 0; n < 64; ++n) {
+    absl::StrAppend(&text, R"({"deviceId":"d)", n, R"(","tags":{"n":)", n, "}");
+    if (n & 2) absl::StrAppend(&text, R"(,"etag":"AAAAAAAAAAk=")");
+    if (n & 4) absl::StrAppend(&text, R"(,"version":12)");
+    if (n & 8) absl::StrAppend(&text, R"(,"connectionState":"Disconnected")");
+    absl::StrAppend(&text, R"(,"properties":{"desired":{)",
+                    n & 16 ? R"("$version":7,)" : "", R"("x":1},"reported":{)",
+                    n & 32 ? R"("$version":8)" : "", "}}}\n");
+  }
+  JsonLinesLoader loader(loaded.get(), {});
+  for (const LineChunk& chunk : CutLines(text, 100)) {
+    loader.Add(chunk.lines, chunk.first_line_number);
+  }
+  EXPECT_EQ(Must(loader.Commit(At(9))).twin_count, 64);
+  for (const LineChunk& chunk : CutLines(text, 1)) {
+    Put(*put, chunk.lines, At(9));
+  }
+  EXPECT_EQ(loaded->size(), 64);
+  for (int n = 0; n < 64; ++n) {
+    const std::string id = absl::StrCat("d", n);
+    EXPECT_EQ(Shown(*loaded, id), Shown(*put, id));
+    EXPECT_EQ(Must(loaded->Get(id)).state, Must(put->Get(id)).state);
+  }
+  EXPECT_EQ(loading.documents().size(), 64u);
+  EXPECT_EQ(loading.documents(), putting.documents());
+}
+
+TEST(JsonLinesTest, FewTwinsGoWhereThereIsRoom) {
+  Told told;
+  auto index = MakeIndex({.partition_count = 1, .observer = &told});
+  int next = 0;
+  const auto load = [&](int count) {
+    std::string text;
+    for (int i = 0; i < count; ++i) text += Line(++next);
+    ASSERT_EQ(Must(Load(index.get(), text)).twin_count, count);
+    ASSERT_EQ(index->size(), next);
+    ASSERT_EQ(told.documents().size(), static_cast<size_t>(next));
+  };
+  load(100);
+  load(50);
+  EXPECT_EQ(index->shard_count(), 1);
+  load(kShardRowsMax - 160);
+  EXPECT_EQ(index->shard_count(), 1);
+  // More than fit go to a shard of their own, and leave the room to the next.
+  load(11);
+  EXPECT_EQ(index->shard_count(), 2);
+  load(10);
+  load(10);
+  EXPECT_EQ(index->shard_count(), 2);
+  for (const int n : {1, 150, 151, next - 25, next}) {
+    EXPECT_EQ(Shown(*index, absl::StrCat("d", n), {"tags", "n"}),
+              absl::StrCat(n));
+  }
 }
 
 TEST(CutLinesTest, CutsAtLineEndsAndCounts) {

@@ -374,19 +374,10 @@ void CodeArray::SetSlow(int row, uint64_t code) {
     case Form::kSparse:
       SetSparse(row, code);
       return;
-    case Form::kBits: {
-      uint64_t& word = Mutable<uint64_t>()[row >> 6];
-      const uint64_t bit = uint64_t{1} << (row & 63);
-      if (code == low_) {
-        word &= ~bit;
-      } else if (code == high_) {
-        word |= bit;
-      } else {
-        ChangeTo(FormFor(std::max({low_, high_, code})));
-        Set(row, code);
-      }
+    case Form::kBits:
+      ChangeTo(FormFor(std::max({low_, high_, code})));
+      Set(row, code);
       return;
-    }
     default:
       ChangeTo(FormFor(code));  // Too narrow.
       Set(row, code);
@@ -436,17 +427,30 @@ void CodeArray::ChangeTo(Form form) {
 void CodeArray::Compact() {
   if (size_ == 0 || form_ == Form::kConstant) return;
   const uint64_t first = Get(0);
-  uint64_t largest = 0;
+  uint64_t largest = first;
   uint64_t other = first;
   int count = 0;
   bool two = true;
-  for (int row = 0; row < size_; ++row) {
-    const uint64_t code = Get(row);
-    largest = std::max(largest, code);
-    count += code != 0;
-    if (code == first || code == other) continue;
-    two = two && other == first;
-    other = code;
+  if (first == 0) {
+    ForEachSet([&](int, uint64_t code) {
+      largest = std::max(largest, code);
+      ++count;
+      if (code == other) return;
+      two = two && other == first;
+      other = code;
+    });
+  } else {
+    ForEachSet([&](int, uint64_t code) {
+      largest = std::max(largest, code);
+      ++count;
+      if (code == first || code == other) return;
+      two = two && other == first;
+      other = code;
+    });
+    if (count < size_) {
+      two = two && other == first;
+      other = 0;
+    }
   }
   if (other == first) {
     CodeArray constant;

@@ -73,6 +73,16 @@ class CodeArray {
   void Set(int row, uint64_t code) {
     MUSTER_DCHECK(0 <= row && row < size_);
     switch (form_) {
+      case Form::kConstant:
+        if (code != low_) break;
+        return;
+      case Form::kBits: {
+        if (code != low_ && code != high_) break;
+        const uint64_t bit = uint64_t{1} << (row & 63);
+        uint64_t& word = Mutable<uint64_t>()[row >> 6];
+        word = code == low_ ? word & ~bit : word | bit;
+        return;
+      }
       case Form::k8:
         if (code > 0xff) break;
         Mutable<uint8_t>()[row] = static_cast<uint8_t>(code);
@@ -198,8 +208,23 @@ void CodeArray::ForEachSet(Function fn) const {
     for (int i = 0; i < sparse_count_; ++i) fn(int{rows[i]}, sparse_code(i));
     return;
   }
-  for (int row = 0; row < size_; ++row) {
-    if (const uint64_t code = Get(row)) fn(row, code);
+  const auto each = [&](auto get) {
+    for (int row = 0; row < size_; ++row) {
+      if (const uint64_t code = get(row)) fn(row, code);
+    }
+  };
+  switch (form_) {
+    case Form::k8:
+      each([this](int row) { return As<uint8_t>()[row]; });
+      return;
+    case Form::k16:
+      each([this](int row) { return As<uint16_t>()[row]; });
+      return;
+    case Form::k32:
+      each([this](int row) { return As<uint32_t>()[row]; });
+      return;
+    default:
+      each([this](int row) { return Get(row); });
   }
 }
 

@@ -36,8 +36,11 @@ std::optional<int64_t> Scaled(double number, int scale) {
   if (!(std::fabs(scaled) < static_cast<double>(kScaledMax))) {
     return std::nullopt;
   }
-  const double rounded = std::round(scaled);
-  const int64_t whole = static_cast<int64_t>(rounded);
+  // What this rounds otherwise than std::round() is no whole number anyway.
+  constexpr double kHalvesMax = 0x1p52;
+  const double half = std::fabs(scaled) < kHalvesMax ? 0.5 : 0.0;
+  const int64_t whole =
+      static_cast<int64_t>(scaled < 0 ? scaled - half : scaled + half);
   if (static_cast<double>(whole) / static_cast<double>(kPowers[scale]) !=
       number) {
     return std::nullopt;

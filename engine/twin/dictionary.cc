@@ -2,15 +2,15 @@
 
 #include <algorithm>
 
-#include "absl/hash/hash.h"
 #include "engine/model/check.h"
+#include "engine/twin/short_bytes.h"
 
 namespace muster {
 
 size_t Dictionary::SlotOf(absl::string_view value) const {
   const size_t mask = slots_.size() - 1;
-  size_t slot = absl::Hash<absl::string_view>()(value) & mask;
-  while (slots_[slot] != kEmpty && bytes_at(slots_[slot]) != value) {
+  size_t slot = HashBytes(value) & mask;
+  while (slots_[slot] != kEmpty && !SameBytes(bytes_at(slots_[slot]), value)) {
     slot = (slot + 1) & mask;
   }
   return slot;
@@ -50,7 +50,7 @@ void Dictionary::Rehash(size_t slots) {
   const size_t mask = slots - 1;
   for (int number = 0; number < size(); ++number) {
     AddKind(at(number));
-    size_t slot = absl::Hash<absl::string_view>()(bytes_at(number)) & mask;
+    size_t slot = HashBytes(bytes_at(number)) & mask;
     while (slots_[slot] != kEmpty) slot = (slot + 1) & mask;
     slots_[slot] = static_cast<uint16_t>(number);
   }

@@ -6,6 +6,7 @@
 #include "engine/model/check.h"
 #include "engine/model/instant.h"
 #include "engine/model/twin_patch.h"
+#include "engine/twin/short_bytes.h"
 
 namespace muster {
 namespace {
@@ -55,7 +56,8 @@ PropertyTree::Node* PropertyTree::FindChild(const Node& parent,
                                             size_t* hint) {
   const std::vector<Node::Child>& children = parent.children;
   for (int i = 0; i < 2 && *hint < children.size(); ++i, ++*hint) {
-    if (children[*hint].key == key) return children[(*hint)++].node.get();
+    if (SameBytes(children[*hint].key, key))
+      return children[(*hint)++].node.get();
   }
   const auto at = std::lower_bound(
       children.begin(), children.end(), key,
@@ -89,6 +91,11 @@ void PropertyTree::SetCell(Node* node, int row, uint64_t code) {
   const bool is = code != Column::kUndefinedCode;
   if (was != is) CountDefined(node, is ? 1 : -1);
   node->column.SetCode(row, code);
+}
+
+void PropertyTree::PutCell(Node* node, int row, JsonView value) {
+  if (node->defined_count++ == 0) --empty_count_;
+  node->column.Set(row, value);
 }
 
 void PropertyTree::CountDefined(Node* node, int more) {
@@ -147,7 +154,7 @@ void PropertyTree::PutMembers(Node* parent, int row, JsonView object,
   for (const JsonView::Member& member : object.members()) {
     if (member.value.is_null() && !keep_nulls) continue;
     Node* const child = MakeChild(parent, member.key, &hint);
-    SetCell(child, row, child->column.CodeFor(member.value));
+    PutCell(child, row, member.value);
     Touch(child, row, stamp, with_version);
     if (member.value.is_object()) {
       PutMembers(child, row, member.value, keep_nulls, stamp, with_version);
@@ -163,7 +170,7 @@ void PropertyTree::Put(Section section, int row, JsonView object) {
     if (member.value.is_null() && !keep_nulls) continue;
     if (!keep_nulls && member.key[0] == '$') continue;
     Node* const child = MakeChild(root, member.key, &hint);
-    SetCell(child, row, child->column.CodeFor(member.value));
+    PutCell(child, row, member.value);
     if (member.value.is_object()) {
       PutMembers(child, row, member.value, keep_nulls, nullptr, false);
     }
@@ -176,6 +183,15 @@ void PropertyTree::PutMember(Section section, int row, absl::string_view key,
   Node* const node = MakeChild(&roots_[section], key, &hint);
   ClearNode(node, row);
   SetCell(node, row, node->column.CodeFor(value));
+  if (value.is_object()) {
+    PutMembers(node, row, value, section == kRoots, nullptr, false);
+  }
+}
+
+void PropertyTree::AddMember(Section section, int row, absl::string_view key,
+                             JsonView value, size_t* hint) {
+  Node* const node = MakeChild(&roots_[section], key, hint);
+  PutCell(node, row, value);
   if (value.is_object()) {
     PutMembers(node, row, value, section == kRoots, nullptr, false);
   }

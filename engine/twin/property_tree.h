@@ -86,6 +86,10 @@ class PropertyTree {
   // Puts one member in the place of what the row has there.
   void PutMember(Section section, int row, absl::string_view key,
                  JsonView value);
+  // The same for a row that has nothing there.  `*hint` is 0 at first, and for
+  // keys in ascending order says where the next is looked for.
+  void AddMember(Section section, int row, absl::string_view key,
+                 JsonView value, size_t* hint);
   // Takes the row's members away, and their stamps.
   void Clear(Section section, int row);
 
@@ -156,6 +160,8 @@ class PropertyTree {
   // The child, which is made if there is none.
   Node* MakeChild(Node* parent, absl::string_view key, size_t* hint);
   void SetCell(Node* node, int row, uint64_t code);
+  // The same for a row that has nothing there, and a value.
+  void PutCell(Node* node, int row, JsonView value);
   void Touch(Node* node, int row, const Stamp* stamp, bool with_version);
   void PutMembers(Node* parent, int row, JsonView object, bool keep_nulls,
                   const Stamp* stamp, bool with_version);

@@ -363,8 +363,9 @@ void Shard::Fill(int row, const ParsedTwin& twin, const Versions& versions,
   tree_.Put(PropertyTree::kReported, row, twin.reported);
   bool has_update_time = false;
   bool has_message_count = false;
+  size_t hint = 0;
   for (const ParsedTwin::Root& root : twin.roots) {
-    tree_.PutMember(PropertyTree::kRoots, row, root.name, root.value);
+    tree_.AddMember(PropertyTree::kRoots, row, root.name, root.value, &hint);
     has_update_time |= root.name == kStatusUpdateTime;
     has_message_count |= root.name == kMessageCount;
   }
@@ -372,13 +373,13 @@ void Shard::Fill(int row, const ParsedTwin& twin, const Versions& versions,
   if (!has_update_time) {
     static const Json* const kNever = new Json(*ParseJson(
         absl::StrCat("\"", ActivityText(kActivityNeverTicks, 0), "\"")));
-    tree_.PutMember(PropertyTree::kRoots, row, kStatusUpdateTime,
-                    kNever->view());
+    tree_.AddMember(PropertyTree::kRoots, row, kStatusUpdateTime,
+                    kNever->view(), &hint);
   }
   if (!has_message_count) {
     EncodeJsonInteger(0, buffer.bytes);
-    tree_.PutMember(PropertyTree::kRoots, row, kMessageCount,
-                    JsonView::FromEncoded(buffer.bytes));
+    tree_.AddMember(PropertyTree::kRoots, row, kMessageCount,
+                    JsonView::FromEncoded(buffer.bytes), &hint);
   }
   sizes_[PropertyTree::kTags].Set(row, static_cast<int64_t>(twin.tags_size));
   sizes_[PropertyTree::kDesired].Set(row,
@@ -477,12 +478,15 @@ void Shard::Overwrite(int row, const ParsedTwin& twin, absl::Time now) {
 
 void Shard::SetBaseTime(absl::Time now) {
   const int64_t ticks = TicksFromTime(now);
+  std::vector<uint16_t> rows;
+  rows.reserve(static_cast<size_t>(row_count_));
+  for (int row = 0; row < row_count_; ++row) {
+    if (in_use_.Test(row)) rows.push_back(static_cast<uint16_t>(row));
+  }
   for (IntColumn* column : {&desired_base_ticks_, &reported_base_ticks_}) {
     IntColumn same;
     same.Resize(capacity_);
-    for (int row = 0; row < row_count_; ++row) {
-      if (in_use_.Test(row)) same.Set(row, ticks);
-    }
+    same.SetRows(rows, ticks);
     *column = std::move(same);
   }
 }
