@@ -1,7 +1,5 @@
-// Shards as bytes: what comes back is the shard that went in, and bytes that are
-// no shard do no harm.
-#include "engine/twin/shard_snapshot.h"
-
+// Shards as bytes: what comes back is the shard that went in, and bytes that
+// are no shard do no harm.
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -12,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "engine/twin/shard_snapshot.h"
 #include "engine/twin/twin_document.h"
 #include "engine/twin/twin_index.h"
 #include "gmock/gmock.h"
@@ -61,8 +60,8 @@ void Write(TwinIndex& index, const TwinShape& shape, Choices* choices,
                           At(second));
       return;
     case 5:
-      (void)index.PatchReported(
-          id, DevicePatch(shape.ReportedPatch(choices)), At(second));
+      (void)index.PatchReported(id, DevicePatch(shape.ReportedPatch(choices)),
+                                At(second));
       return;
     case 6:
       (void)index.Erase(id, At(second));
@@ -126,6 +125,27 @@ TEST(ShardSnapshotTest, FormerTenantsAreKnown) {
   EXPECT_EQ(shard.DeviceIdAt(0, 2), "a");
   EXPECT_FALSE(shard.IsPresent(0, 2));
   EXPECT_EQ(shard.DeviceIdAt(0, shard.sequence()), "c");
+}
+
+// Dictionaries clean up as they did before, however full they were.
+TEST(ShardSnapshotTest, ADictionaryOfManyFormerValuesGoesOn) {
+  auto index = MakeIndex({.partition_count = 1});
+  int n = 0;
+  const auto tags = [&n] { return absl::StrCat(R"({"k":"v)", ++n, R"(.x"})"); };
+  for (int i = 0; i < kShardRowsMax; ++i) {
+    Put(*index,
+        absl::StrCat(R"({"deviceId":"d)", i, R"(","tags":)", tags(), "}"));
+  }
+  const auto patch = [&](TwinIndex& to, int i) {
+    const std::string text = absl::StrCat(R"({"tags":)", tags(), "}");
+    ASSERT_TRUE(
+        to.Patch(absl::StrCat("d", i), ServicePatch(text), "", At(1)).ok());
+  };
+  // Nearly as many as there may be before it is cleaned up.
+  for (int i = 0; i < 16'300; ++i) patch(*index, i);
+  auto copy = Copied(*index);
+  for (int i = 0; i < 33'000; ++i) patch(*copy, i % kShardRowsMax);
+  EXPECT_EQ(copy->size(), kShardRowsMax);
 }
 
 TEST(ShardSnapshotTest, RefusesWhatIsNoSnapshot) {

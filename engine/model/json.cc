@@ -173,7 +173,9 @@ bool TakeVarint(absl::string_view* bytes, uint64_t* v) {
     const uint8_t byte = static_cast<uint8_t>(bytes->front());
     bytes->remove_prefix(1);
     *v |= static_cast<uint64_t>(byte & 0x7f) << shift;
-    if (byte < 0x80) return true;
+    if (byte >= 0x80) continue;
+    // As short as can be, and no more than 64 bits.
+    return shift == 0 || (byte != 0 && (shift < 63 || byte == 1));
   }
   return false;
 }
@@ -183,11 +185,11 @@ bool TakeString(absl::string_view* bytes, absl::string_view* text) {
   if (!TakeVarint(bytes, &size) || size > bytes->size()) return false;
   *text = bytes->substr(0, size);
   bytes->remove_prefix(size);
-  return true;
+  return simdjson::validate_utf8(text->data(), text->size());
 }
 
-bool TakeEncoded(absl::string_view* bytes, int depth) {
-  if (bytes->empty() || depth > kJsonDepthMax) return false;
+bool TakeEncoded(absl::string_view* bytes, int depth_max) {
+  if (bytes->empty()) return false;
   const char tag = bytes->front();
   bytes->remove_prefix(1);
   uint64_t number;
@@ -210,7 +212,7 @@ bool TakeEncoded(absl::string_view* bytes, int depth) {
       return TakeString(bytes, &text);
     case kTagArray:
     case kTagObject: {
-      if (bytes->size() < sizeof(uint32_t)) return false;
+      if (bytes->size() < sizeof(uint32_t) || depth_max <= 0) return false;
       const uint32_t size = json_internal::ReadSize(bytes->data());
       bytes->remove_prefix(sizeof(uint32_t));
       if (size > bytes->size()) return false;
@@ -224,7 +226,7 @@ bool TakeEncoded(absl::string_view* bytes, int depth) {
           }
           last = text;
         }
-        if (!TakeEncoded(&inside, depth + 1)) return false;
+        if (!TakeEncoded(&inside, depth_max - 1)) return false;
       }
       return true;
     }
@@ -235,8 +237,8 @@ bool TakeEncoded(absl::string_view* bytes, int depth) {
 
 }  // namespace
 
-bool IsEncodedJson(absl::string_view bytes) {
-  return TakeEncoded(&bytes, 0) && bytes.empty();
+bool IsEncodedJson(absl::string_view bytes, int depth_max) {
+  return TakeEncoded(&bytes, depth_max) && bytes.empty();
 }
 
 char* EncodeJsonInteger(int64_t value, char* to) {

@@ -360,9 +360,9 @@ char* EncodeJsonDouble(double value, char* to);
 char* EncodeJsonStringHead(size_t size, char* to);
 
 // Whether `bytes` are one value as JsonBuilder writes it, no more and no less, so
-// that a view of them reads nothing else: for bytes that were stored.  (UTF-8 is
-// not checked.)  Depth up to kJsonDepthMax.
-bool IsEncodedJson(absl::string_view bytes);
+// that a view of them reads nothing else: for bytes that were stored.  At most
+// `depth_max` objects and arrays inside each other.
+bool IsEncodedJson(absl::string_view bytes, int depth_max = kJsonDepthMax);
 
 // Turns JSON text (RFC 8259, UTF-8) into Json.  Reusable: keeps its buffers, so
 // that a parser per thread parses many texts without allocating for each.  Not

@@ -582,6 +582,13 @@ absl::StatusOr<TwinPatch> ParseTwinPatch(JsonView document,
   return patch;
 }
 
+absl::Status ValidateTwinMember(absl::string_view key, JsonView value,
+                                int level) {
+  size_t size = 0;
+  return CheckMember({key, value}, level, /*in_array=*/false,
+                     PatchOrigin::kService, Place{.name = key}, &size);
+}
+
 size_t TwinKeySize(absl::string_view key) { return TextSize(key); }
 
 size_t TwinValueSize(JsonView value) {

@@ -76,6 +76,11 @@ absl::StatusOr<TwinPatchView> ReadTwinPatch(JsonView document,
 // The same, as a copy.
 absl::StatusOr<TwinPatch> ParseTwinPatch(JsonView document, PatchOrigin origin);
 
+// What ReadTwinPatch() checks of one member: name, value and depth.  `level` is
+// 1 for a member of the section itself, 2 for one of an object in it.
+absl::Status ValidateTwinMember(absl::string_view key, JsonView value,
+                                int level);
+
 // What a member's name and its value add to a section's size (contract 6.3).
 // Null members of objects add nothing, with their names.
 size_t TwinKeySize(absl::string_view key);

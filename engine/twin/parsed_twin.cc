@@ -251,16 +251,27 @@ absl::Status ReadVersion(JsonView value, ParsedTwin* twin) {
   return absl::OkStatus();
 }
 
+// Leaves it room to count on.
+constexpr uint64_t kEtagMax = uint64_t{1} << 62;
+
 absl::Status ReadEtag(JsonView value, ParsedTwin* twin) {
   if (value.is_undefined()) return absl::OkStatus();
   if (!value.is_string()) return Invalid("etag", value, "a string");
   if (const auto counter = ParseEtag(value.string_value())) {
-    if (*counter <= uint64_t{INT64_MAX}) twin->etag = *counter;
+    if (*counter <= kEtagMax) twin->etag = *counter;
   }
   return absl::OkStatus();
 }
 
 }  // namespace
+
+absl::Status ValidateTwinRoot(absl::string_view name, JsonView value) {
+  for (const RootName& root : kRootNames) {
+    if (root.is_kept && root.name == name) return CheckKeptRoot(name, value);
+  }
+  return MakeError(ErrorCode::kArgumentInvalid,
+                   absl::StrCat(name, ": no twin has such a member"));
+}
 
 absl::StatusOr<ParsedTwin> ParseTwin(JsonView document) {
   const absl::StatusOr<TwinPatchView> content =

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "absl/container/inlined_vector.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "engine/model/json.h"
@@ -58,6 +59,9 @@ struct ParsedTwin {
 // more than 4 `roots`.
 //   ArgumentNull, ArgumentInvalid, MessageTooLarge  naming the member
 absl::StatusOr<ParsedTwin> ParseTwin(JsonView document);
+
+// What ParseTwin() checks of one of ParsedTwin::roots, but for their size.
+absl::Status ValidateTwinRoot(absl::string_view name, JsonView value);
 
 }  // namespace muster
 

@@ -7,8 +7,11 @@
 // the same byte order (little endian), by this version of the format and no
 // other.
 //
-// Bytes that are cut short or were changed are refused, not read: a checksum
-// covers them, and each number is checked against what it has to fit.
+// Bytes that are cut short or were changed are refused, not read.  A checksum
+// covers them; and should that be right all the same, a shard that was read is
+// one that could have been written: each twin is what ParseTwin() takes (but
+// for the size of the members beside its sections), and has the size that is
+// stored for it.
 #ifndef ENGINE_TWIN_SHARD_SNAPSHOT_H_
 #define ENGINE_TWIN_SHARD_SNAPSHOT_H_
 
@@ -32,7 +35,8 @@ class ShardSnapshot {
   static void Write(const Shard& shard, std::string* out)
       ABSL_SHARED_LOCKS_REQUIRED(shard.mutex);
 
-  // A shard that is in no index yet: TwinIndex::Restore().  About 3 ms.
+  // A shard that is in no index yet: TwinIndex::Restore().  About 9 ms for
+  // such a shard.
   //   DATA_LOSS          cut short, changed, or no snapshot: says at which byte
   //   FAILED_PRECONDITION  of another version of the format
   static absl::StatusOr<std::unique_ptr<Shard>> Read(absl::string_view bytes);
@@ -47,12 +51,6 @@ class ShardSnapshot {
   static void Put(const Column& column, Writer* out);
   static void Put(const PropertyTree::Node& node, Writer* out);
 
-  static bool Get(Reader* in, int rows, CodeArray* codes);
-  static bool Get(Reader* in, int rows, IntColumn* column);
-  static bool Get(Reader* in, Dictionary* dictionary);
-  static bool Get(Reader* in, int rows, Column* column);
-  static bool Get(Reader* in, int rows, int depth, PropertyTree* tree,
-                  PropertyTree::Node* node);
   static bool GetShard(Reader* in, Shard* shard)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard->mutex);
 };
