@@ -11,10 +11,10 @@
 #include "bench/query_fleet.h"
 #include "engine/model/check.h"
 #include "engine/schedule/clock.h"
+#include "engine/twin/columns/kernels.h"
+#include "engine/twin/columns/row_set.h"
 #include "engine/twin/json_lines.h"
-#include "engine/twin/kernels.h"
-#include "engine/twin/matcher.h"
-#include "engine/twin/row_set.h"
+#include "engine/twin/match/matcher.h"
 #include "transport/loopback/fleet.h"
 
 namespace muster {

@@ -10,7 +10,7 @@
 #include "absl/time/time.h"
 #include "bench/query_engine.h"
 #include "engine/query/condition.h"
-#include "engine/twin/row_set.h"
+#include "engine/twin/columns/row_set.h"
 #include "engine/twin/twin_index.h"
 
 namespace muster {

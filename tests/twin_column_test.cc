@@ -8,10 +8,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/model/json.h"
-#include "engine/twin/code_array.h"
-#include "engine/twin/column.h"
-#include "engine/twin/int_column.h"
-#include "engine/twin/text_pattern.h"
+#include "engine/twin/columns/code_array.h"
+#include "engine/twin/columns/column.h"
+#include "engine/twin/columns/int_column.h"
+#include "engine/twin/columns/text_pattern.h"
 #include "gtest/gtest.h"
 
 namespace muster {

@@ -38,7 +38,7 @@
 #include "engine/query/document.h"
 #include "engine/query/functions.h"
 #include "engine/query/utf8.h"
-#include "engine/twin/row_set.h"
+#include "engine/twin/columns/row_set.h"
 #include "engine/twin/twin_index.h"
 #include "gtest/gtest.h"
 #include "tests/choices.h"

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/twin/kernels.h"
+#include "engine/twin/columns/kernels.h"
 #include "gtest/gtest.h"
 #include "hwy/aligned_allocator.h"
 #include "hwy/targets.h"

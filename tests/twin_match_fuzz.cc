@@ -30,7 +30,7 @@
 #include "engine/model/twin_patch.h"
 #include "engine/query/condition.h"
 #include "engine/query/document.h"
-#include "engine/twin/row_set.h"
+#include "engine/twin/columns/row_set.h"
 #include "engine/twin/twin_index.h"
 #include "tests/choices.h"
 #include "tests/random_conditions.h"

@@ -1,11 +1,10 @@
-#include "engine/twin/row_set.h"
-
 #include <cstdint>
 #include <random>
 #include <set>
 #include <utility>
 #include <vector>
 
+#include "engine/twin/columns/row_set.h"
 #include "gtest/gtest.h"
 
 namespace muster {

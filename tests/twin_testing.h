@@ -17,7 +17,7 @@
 #include "engine/model/twin_patch.h"
 #include "engine/query/condition.h"
 #include "engine/query/statement.h"
-#include "engine/twin/matcher.h"
+#include "engine/twin/match/matcher.h"
 #include "engine/twin/twin_index.h"
 #include "gtest/gtest.h"
 

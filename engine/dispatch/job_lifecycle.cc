@@ -15,7 +15,7 @@
 #include "engine/model/instant.h"
 #include "engine/query/page_token.h"
 #include "engine/twin/device_hash.h"
-#include "engine/twin/matcher.h"
+#include "engine/twin/match/matcher.h"
 
 namespace muster {
 namespace {

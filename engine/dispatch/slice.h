@@ -39,7 +39,7 @@
 #include "absl/time/time.h"
 #include "engine/model/error.h"
 #include "engine/model/job_status.h"
-#include "engine/twin/row_set.h"
+#include "engine/twin/columns/row_set.h"
 
 namespace muster {
 

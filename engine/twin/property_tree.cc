@@ -6,7 +6,7 @@
 #include "engine/model/check.h"
 #include "engine/model/instant.h"
 #include "engine/model/twin_patch.h"
-#include "engine/twin/short_bytes.h"
+#include "engine/twin/columns/short_bytes.h"
 
 namespace muster {
 namespace {

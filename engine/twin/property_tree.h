@@ -38,10 +38,10 @@
 #include "absl/types/span.h"
 #include "engine/model/json.h"
 #include "engine/query/ast.h"
-#include "engine/twin/code_array.h"
-#include "engine/twin/column.h"
-#include "engine/twin/int_column.h"
-#include "engine/twin/row_set.h"
+#include "engine/twin/columns/code_array.h"
+#include "engine/twin/columns/column.h"
+#include "engine/twin/columns/int_column.h"
+#include "engine/twin/columns/row_set.h"
 #include "engine/twin/stamp.h"
 
 namespace muster {

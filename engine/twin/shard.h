@@ -43,13 +43,13 @@
 #include "engine/model/limits.h"
 #include "engine/model/twin_patch.h"
 #include "engine/query/condition.h"
-#include "engine/twin/cells.h"
-#include "engine/twin/code_array.h"
+#include "engine/twin/columns/code_array.h"
+#include "engine/twin/columns/int_column.h"
+#include "engine/twin/columns/row_set.h"
 #include "engine/twin/compact_id.h"
-#include "engine/twin/int_column.h"
+#include "engine/twin/match/cells.h"
 #include "engine/twin/parsed_twin.h"
 #include "engine/twin/property_tree.h"
-#include "engine/twin/row_set.h"
 #include "engine/twin/stamp.h"
 
 namespace muster {

@@ -38,7 +38,7 @@
 #include "engine/query/condition.h"
 #include "engine/query/statement.h"
 #include "engine/twin/id_table.h"
-#include "engine/twin/matcher.h"
+#include "engine/twin/match/matcher.h"
 #include "engine/twin/parsed_twin.h"
 #include "engine/twin/shard.h"
 

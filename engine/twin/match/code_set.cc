@@ -1,4 +1,4 @@
-#include "engine/twin/code_set.h"
+#include "engine/twin/match/code_set.h"
 
 #include <algorithm>
 #include <utility>
@@ -251,7 +251,8 @@ bool OrderedCodes(const Column& column, LeafPredicate* leaf, CodeSet* codes) {
   return true;
 }
 
-bool OrderedCodes(const IntColumn& column, LeafPredicate* leaf, CodeSet* codes) {
+bool OrderedCodes(const IntColumn& column, LeafPredicate* leaf,
+                  CodeSet* codes) {
   const JsonKind kind = JsonKind::kNumber;
   if (leaf->IsOpen(kind) && !leaf->IsOrdered(kind)) return false;
   codes->Clear();
@@ -283,7 +284,8 @@ bool OrderedCodes(const IntColumn& column, LeafPredicate* leaf, CodeSet* codes) 
   return true;
 }
 
-bool LookedUpCodes(const Column& column, const LeafPredicate& leaf, CodeSet* codes) {
+bool LookedUpCodes(const Column& column, const LeafPredicate& leaf,
+                   CodeSet* codes) {
   MUSTER_DCHECK(column.kind() == Column::Kind::kDictionary);
   // What is selected of the values that are no constants: the same of all?
   bool others = false;

@@ -1,4 +1,4 @@
-#include "engine/twin/code_array.h"
+#include "engine/twin/columns/code_array.h"
 
 #include <algorithm>
 #include <cstring>

@@ -1,4 +1,4 @@
-#include "engine/twin/column.h"
+#include "engine/twin/columns/column.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +9,7 @@
 
 #include "absl/base/casts.h"
 #include "engine/model/check.h"
-#include "engine/twin/int_column.h"
+#include "engine/twin/columns/int_column.h"
 
 namespace muster {
 namespace {

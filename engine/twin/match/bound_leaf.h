@@ -3,8 +3,8 @@
 // The table of forms is in matcher.h.  Binding finds the form, without looking
 // at rows where it can; Apply() then takes out of a mask of rows those that the
 // leaf does not select.
-#ifndef ENGINE_TWIN_BOUND_LEAF_H_
-#define ENGINE_TWIN_BOUND_LEAF_H_
+#ifndef ENGINE_TWIN_MATCH_BOUND_LEAF_H_
+#define ENGINE_TWIN_MATCH_BOUND_LEAF_H_
 
 #include <array>
 #include <cstddef>
@@ -18,12 +18,12 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "engine/query/plan.h"
-#include "engine/twin/cells.h"
-#include "engine/twin/code_set.h"
-#include "engine/twin/leaf_predicate.h"
-#include "engine/twin/number_program.h"
-#include "engine/twin/row_set.h"
-#include "engine/twin/slot.h"
+#include "engine/twin/columns/row_set.h"
+#include "engine/twin/match/cells.h"
+#include "engine/twin/match/code_set.h"
+#include "engine/twin/match/leaf_predicate.h"
+#include "engine/twin/match/number_program.h"
+#include "engine/twin/match/slot.h"
 
 namespace muster {
 
@@ -140,4 +140,4 @@ class BoundLeaf {
 
 }  // namespace muster
 
-#endif  // ENGINE_TWIN_BOUND_LEAF_H_
+#endif  // ENGINE_TWIN_MATCH_BOUND_LEAF_H_

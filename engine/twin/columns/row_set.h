@@ -5,8 +5,8 @@
 // sorted list of 16-bit numbers for few.  Rows are numbered within the set by
 // rank, 0 to size() - 1 in ascending order; whatever a job knows of its targets
 // is an array by rank.
-#ifndef ENGINE_TWIN_ROW_SET_H_
-#define ENGINE_TWIN_ROW_SET_H_
+#ifndef ENGINE_TWIN_COLUMNS_ROW_SET_H_
+#define ENGINE_TWIN_COLUMNS_ROW_SET_H_
 
 #include <array>
 #include <bit>
@@ -48,8 +48,8 @@ class RowSet {
 
   int size() const { return size_; }
 
-  // The row with `rank`.  O(1) in a list, a walk of at most 8 words in a bitmap.
-  // REQUIRES: 0 <= rank < size().
+  // The row with `rank`.  O(1) in a list, a walk of at most 8 words in a
+  // bitmap. REQUIRES: 0 <= rank < size().
   int RowAt(int rank) const;
 
   // The rank of `row`, or -1 if it is not in the set.  O(1) in a bitmap,
@@ -78,4 +78,4 @@ class RowSet {
 
 }  // namespace muster
 
-#endif  // ENGINE_TWIN_ROW_SET_H_
+#endif  // ENGINE_TWIN_COLUMNS_ROW_SET_H_

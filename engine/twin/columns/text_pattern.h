@@ -9,8 +9,8 @@
 //
 // A pattern turns such strings into numbers and back.  Numbers are in the order
 // of the strings.
-#ifndef ENGINE_TWIN_TEXT_PATTERN_H_
-#define ENGINE_TWIN_TEXT_PATTERN_H_
+#ifndef ENGINE_TWIN_COLUMNS_TEXT_PATTERN_H_
+#define ENGINE_TWIN_COLUMNS_TEXT_PATTERN_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -62,4 +62,4 @@ class TextPattern {
 
 }  // namespace muster
 
-#endif  // ENGINE_TWIN_TEXT_PATTERN_H_
+#endif  // ENGINE_TWIN_COLUMNS_TEXT_PATTERN_H_

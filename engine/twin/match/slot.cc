@@ -1,9 +1,9 @@
-#include "engine/twin/slot.h"
+#include "engine/twin/match/slot.h"
 
 #include <algorithm>
 
 #include "engine/model/check.h"
-#include "engine/twin/code_set.h"
+#include "engine/twin/match/code_set.h"
 
 namespace muster {
 namespace {

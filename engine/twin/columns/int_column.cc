@@ -1,4 +1,4 @@
-#include "engine/twin/int_column.h"
+#include "engine/twin/columns/int_column.h"
 
 #include <algorithm>
 #include <optional>

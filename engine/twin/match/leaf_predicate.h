@@ -12,8 +12,8 @@
 //   tags.a = tags.b           nothing                everything
 //
 // Not thread-safe: a matcher has one for each leaf.
-#ifndef ENGINE_TWIN_LEAF_PREDICATE_H_
-#define ENGINE_TWIN_LEAF_PREDICATE_H_
+#ifndef ENGINE_TWIN_MATCH_LEAF_PREDICATE_H_
+#define ENGINE_TWIN_MATCH_LEAF_PREDICATE_H_
 
 #include <array>
 #include <cstddef>
@@ -120,4 +120,4 @@ class LeafPredicate {
 
 }  // namespace muster
 
-#endif  // ENGINE_TWIN_LEAF_PREDICATE_H_
+#endif  // ENGINE_TWIN_MATCH_LEAF_PREDICATE_H_

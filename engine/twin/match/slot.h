@@ -9,15 +9,15 @@
 //   flags; two codes            0, 1
 //   undefined, a constant       0
 //   instants, computed          row numbers
-#ifndef ENGINE_TWIN_SLOT_H_
-#define ENGINE_TWIN_SLOT_H_
+#ifndef ENGINE_TWIN_MATCH_SLOT_H_
+#define ENGINE_TWIN_MATCH_SLOT_H_
 
 #include <cstdint>
 #include <string>
 
 #include "engine/model/json.h"
-#include "engine/twin/cells.h"
-#include "engine/twin/column.h"
+#include "engine/twin/columns/column.h"
+#include "engine/twin/match/cells.h"
 
 namespace muster {
 
@@ -59,4 +59,4 @@ class Slot {
 
 }  // namespace muster
 
-#endif  // ENGINE_TWIN_SLOT_H_
+#endif  // ENGINE_TWIN_MATCH_SLOT_H_

@@ -1,4 +1,4 @@
-#include "engine/twin/matcher.h"
+#include "engine/twin/match/matcher.h"
 
 #include <algorithm>
 #include <cstddef>
@@ -7,8 +7,8 @@
 
 #include "absl/types/span.h"
 #include "engine/model/check.h"
-#include "engine/twin/bound_leaf.h"
-#include "engine/twin/kernels.h"
+#include "engine/twin/columns/kernels.h"
+#include "engine/twin/match/bound_leaf.h"
 
 namespace muster {
 namespace {

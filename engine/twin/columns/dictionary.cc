@@ -1,9 +1,9 @@
-#include "engine/twin/dictionary.h"
+#include "engine/twin/columns/dictionary.h"
 
 #include <algorithm>
 
 #include "engine/model/check.h"
-#include "engine/twin/short_bytes.h"
+#include "engine/twin/columns/short_bytes.h"
 
 namespace muster {
 

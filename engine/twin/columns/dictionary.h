@@ -4,8 +4,8 @@
 // numbers finds them again.  About 7 bytes a value beside the value itself.
 //
 // Not thread-safe; const members may run side by side.
-#ifndef ENGINE_TWIN_DICTIONARY_H_
-#define ENGINE_TWIN_DICTIONARY_H_
+#ifndef ENGINE_TWIN_COLUMNS_DICTIONARY_H_
+#define ENGINE_TWIN_COLUMNS_DICTIONARY_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -81,4 +81,4 @@ class Dictionary {
 
 }  // namespace muster
 
-#endif  // ENGINE_TWIN_DICTIONARY_H_
+#endif  // ENGINE_TWIN_COLUMNS_DICTIONARY_H_

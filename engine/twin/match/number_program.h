@@ -8,8 +8,8 @@
 // not a number, not finite or divided by zero is undefined there as here.
 //
 // About 2 ns per row and step, a fortieth of the evaluator's time.
-#ifndef ENGINE_TWIN_NUMBER_PROGRAM_H_
-#define ENGINE_TWIN_NUMBER_PROGRAM_H_
+#ifndef ENGINE_TWIN_MATCH_NUMBER_PROGRAM_H_
+#define ENGINE_TWIN_MATCH_NUMBER_PROGRAM_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -20,8 +20,8 @@
 #include "absl/types/span.h"
 #include "engine/query/ast.h"
 #include "engine/query/plan.h"
-#include "engine/twin/column.h"
-#include "engine/twin/slot.h"
+#include "engine/twin/columns/column.h"
+#include "engine/twin/match/slot.h"
 
 namespace muster {
 
@@ -111,4 +111,4 @@ class NumberProgram {
 
 }  // namespace muster
 
-#endif  // ENGINE_TWIN_NUMBER_PROGRAM_H_
+#endif  // ENGINE_TWIN_MATCH_NUMBER_PROGRAM_H_

@@ -15,8 +15,8 @@
 //   etag, deviceId, properties.x         kComputed   whatever At() says
 //
 // Rows that are not in use hold no meaning: mask them out.
-#ifndef ENGINE_TWIN_CELLS_H_
-#define ENGINE_TWIN_CELLS_H_
+#ifndef ENGINE_TWIN_MATCH_CELLS_H_
+#define ENGINE_TWIN_MATCH_CELLS_H_
 
 #include <cstdint>
 #include <string>
@@ -24,9 +24,9 @@
 #include "absl/types/span.h"
 #include "engine/model/json.h"
 #include "engine/query/ast.h"
-#include "engine/twin/column.h"
-#include "engine/twin/int_column.h"
-#include "engine/twin/row_set.h"
+#include "engine/twin/columns/column.h"
+#include "engine/twin/columns/int_column.h"
+#include "engine/twin/columns/row_set.h"
 
 namespace muster {
 
@@ -83,4 +83,4 @@ class CellSource {
 
 }  // namespace muster
 
-#endif  // ENGINE_TWIN_CELLS_H_
+#endif  // ENGINE_TWIN_MATCH_CELLS_H_

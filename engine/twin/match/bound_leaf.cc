@@ -1,4 +1,4 @@
-#include "engine/twin/bound_leaf.h"
+#include "engine/twin/match/bound_leaf.h"
 
 #include <algorithm>
 #include <bit>
@@ -11,7 +11,7 @@
 #include "engine/model/check.h"
 #include "engine/model/instant.h"
 #include "engine/query/evaluator.h"
-#include "engine/twin/kernels.h"
+#include "engine/twin/columns/kernels.h"
 #include "engine/twin/stamp.h"
 
 namespace muster {

@@ -28,8 +28,8 @@
 // twice what is in use it is cleaned up (O(rows + entries), amortized O(1)).
 //
 // Not thread-safe; const members may run side by side.
-#ifndef ENGINE_TWIN_COLUMN_H_
-#define ENGINE_TWIN_COLUMN_H_
+#ifndef ENGINE_TWIN_COLUMNS_COLUMN_H_
+#define ENGINE_TWIN_COLUMNS_COLUMN_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -40,9 +40,9 @@
 #include "absl/base/casts.h"
 #include "absl/strings/string_view.h"
 #include "engine/model/json.h"
-#include "engine/twin/code_array.h"
-#include "engine/twin/dictionary.h"
-#include "engine/twin/text_pattern.h"
+#include "engine/twin/columns/code_array.h"
+#include "engine/twin/columns/dictionary.h"
+#include "engine/twin/columns/text_pattern.h"
 
 namespace muster {
 
@@ -184,4 +184,4 @@ inline double Column::NumberCodes::At(uint64_t code) const {
 
 }  // namespace muster
 
-#endif  // ENGINE_TWIN_COLUMN_H_
+#endif  // ENGINE_TWIN_COLUMNS_COLUMN_H_

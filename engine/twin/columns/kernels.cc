@@ -1,4 +1,4 @@
-#include "engine/twin/kernels.h"
+#include "engine/twin/columns/kernels.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 // This file is compiled once per instruction set; see hwy/foreach_target.h.
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "engine/twin/kernels.cc"
+#define HWY_TARGET_INCLUDE "engine/twin/columns/kernels.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 

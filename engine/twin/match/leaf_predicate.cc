@@ -1,4 +1,4 @@
-#include "engine/twin/leaf_predicate.h"
+#include "engine/twin/match/leaf_predicate.h"
 
 #include <string>
 #include <utility>

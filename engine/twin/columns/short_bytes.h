@@ -1,8 +1,8 @@
 // Comparing and hashing strings that are mostly shorter than 16 bytes: names of
 // properties, and values of dictionaries.  The library's calls for that cost
 // more than the work.
-#ifndef ENGINE_TWIN_SHORT_BYTES_H_
-#define ENGINE_TWIN_SHORT_BYTES_H_
+#ifndef ENGINE_TWIN_COLUMNS_SHORT_BYTES_H_
+#define ENGINE_TWIN_COLUMNS_SHORT_BYTES_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -75,4 +75,4 @@ inline uint64_t HashBytes(absl::string_view bytes) {
 
 }  // namespace muster
 
-#endif  // ENGINE_TWIN_SHORT_BYTES_H_
+#endif  // ENGINE_TWIN_COLUMNS_SHORT_BYTES_H_

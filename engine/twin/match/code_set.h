@@ -3,8 +3,8 @@
 // Found without looking at the rows: where codes ascend with values, by binary
 // search; in a dictionary by looking the constants up, or by asking for each
 // entry once.
-#ifndef ENGINE_TWIN_CODE_SET_H_
-#define ENGINE_TWIN_CODE_SET_H_
+#ifndef ENGINE_TWIN_MATCH_CODE_SET_H_
+#define ENGINE_TWIN_MATCH_CODE_SET_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -12,9 +12,9 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/types/span.h"
 #include "engine/query/ast.h"
-#include "engine/twin/column.h"
-#include "engine/twin/int_column.h"
-#include "engine/twin/leaf_predicate.h"
+#include "engine/twin/columns/column.h"
+#include "engine/twin/columns/int_column.h"
+#include "engine/twin/match/leaf_predicate.h"
 
 namespace muster {
 
@@ -57,7 +57,8 @@ bool OrderedCodes(const Column& column, LeafPredicate* leaf, CodeSet* codes);
 bool OrderedCodes(const IntColumn& column, LeafPredicate* leaf, CodeSet* codes);
 // kDictionary, by looking constants up; or where all values are alike to the
 // leaf. O(constants).
-bool LookedUpCodes(const Column& column, const LeafPredicate& leaf, CodeSet* codes);
+bool LookedUpCodes(const Column& column, const LeafPredicate& leaf,
+                   CodeSet* codes);
 // kDictionary, by walking the entries: what `rest` leads to in each.
 // O(entries).
 void WalkedCodes(const Column& column, absl::Span<const PathStep> rest,
@@ -68,4 +69,4 @@ JsonView Descend(JsonView value, absl::Span<const PathStep> steps);
 
 }  // namespace muster
 
-#endif  // ENGINE_TWIN_CODE_SET_H_
+#endif  // ENGINE_TWIN_MATCH_CODE_SET_H_

@@ -16,8 +16,8 @@
 // with zeros behind the last row, so that kernels need no remainder loop.
 //
 // Not thread-safe; const members may run side by side.
-#ifndef ENGINE_TWIN_CODE_ARRAY_H_
-#define ENGINE_TWIN_CODE_ARRAY_H_
+#ifndef ENGINE_TWIN_COLUMNS_CODE_ARRAY_H_
+#define ENGINE_TWIN_COLUMNS_CODE_ARRAY_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -27,7 +27,7 @@
 
 #include "absl/types/span.h"
 #include "engine/model/check.h"
-#include "engine/twin/row_set.h"
+#include "engine/twin/columns/row_set.h"
 
 namespace muster {
 
@@ -296,4 +296,4 @@ void CodeArray::Remap(Function map) {
 
 }  // namespace muster
 
-#endif  // ENGINE_TWIN_CODE_ARRAY_H_
+#endif  // ENGINE_TWIN_COLUMNS_CODE_ARRAY_H_

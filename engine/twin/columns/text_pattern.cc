@@ -1,4 +1,4 @@
-#include "engine/twin/text_pattern.h"
+#include "engine/twin/columns/text_pattern.h"
 
 #include <cstring>
 #include <utility>

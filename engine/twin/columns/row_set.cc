@@ -1,10 +1,10 @@
-#include "engine/twin/row_set.h"
+#include "engine/twin/columns/row_set.h"
 
 #include <algorithm>
 #include <bit>
 
 #include "engine/model/check.h"
-#include "engine/twin/kernels.h"
+#include "engine/twin/columns/kernels.h"
 
 namespace muster {
 

@@ -1,4 +1,4 @@
-#include "engine/twin/number_program.h"
+#include "engine/twin/match/number_program.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +7,7 @@
 
 #include "absl/base/casts.h"
 #include "engine/model/check.h"
-#include "engine/twin/kernels.h"
+#include "engine/twin/columns/kernels.h"
 
 namespace muster {
 namespace {

@@ -8,15 +8,15 @@
 //   code c        base + c - 1
 //
 // Not thread-safe; const members may run side by side.
-#ifndef ENGINE_TWIN_INT_COLUMN_H_
-#define ENGINE_TWIN_INT_COLUMN_H_
+#ifndef ENGINE_TWIN_COLUMNS_INT_COLUMN_H_
+#define ENGINE_TWIN_COLUMNS_INT_COLUMN_H_
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
 #include "engine/model/check.h"
-#include "engine/twin/code_array.h"
+#include "engine/twin/columns/code_array.h"
 
 namespace muster {
 
@@ -109,4 +109,4 @@ class IntColumn {
 
 }  // namespace muster
 
-#endif  // ENGINE_TWIN_INT_COLUMN_H_
+#endif  // ENGINE_TWIN_COLUMNS_INT_COLUMN_H_

@@ -9,8 +9,8 @@
 // 13 us (8 bits) and 490 us (16 bits).  Out of cache it is the memory's speed.
 //
 // Thread-safe: no state.
-#ifndef ENGINE_TWIN_KERNELS_H_
-#define ENGINE_TWIN_KERNELS_H_
+#ifndef ENGINE_TWIN_COLUMNS_KERNELS_H_
+#define ENGINE_TWIN_COLUMNS_KERNELS_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -92,4 +92,4 @@ void CompareNumbers(const double* left, const double* right, uint64_t* less,
 
 }  // namespace muster
 
-#endif  // ENGINE_TWIN_KERNELS_H_
+#endif  // ENGINE_TWIN_COLUMNS_KERNELS_H_
