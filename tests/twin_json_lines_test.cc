@@ -387,5 +387,27 @@ TEST(JsonLinesTest, SeveralThreads) {
   }
 }
 
+// A repeated line that comes first makes the loader take a twin out again.  The
+// shard must still remember tenants from then on: jobs name them.
+TEST(JsonLinesTest, FormerTenantsAreKnownAfterALoadWithRepeats) {
+  auto index = MakeIndex({.partition_count = 1});
+  JsonLinesLoader loader(index.get(), {.skip_bad_lines = true});
+  loader.Add(R"({"deviceId":"a","tags":{"n":2}})", 2);
+  loader.Add(R"({"deviceId":"a","tags":{"n":1}})", 1);
+  EXPECT_EQ(Must(loader.Commit(At(0))).skipped_count, 1);
+  EXPECT_EQ(Shown(*index, "a", {"tags", "n"}), "1");
+  const TwinLocation at = *index->Find("a");
+  Shard& shard = index->shard(at.shard);
+  uint64_t cut = 0;
+  {
+    absl::MutexLock lock(&shard.mutex);
+    cut = shard.sequence();
+  }
+  ASSERT_TRUE(index->Erase("a", At(1)).ok());
+  absl::MutexLock lock(&shard.mutex);
+  EXPECT_FALSE(shard.IsPresent(at.row, cut));
+  EXPECT_EQ(shard.DeviceIdAt(at.row, cut), "a");
+}
+
 }  // namespace
 }  // namespace muster

@@ -191,7 +191,7 @@ void JsonLinesLoader::Stage(Staged& staged, const std::vector<Parsed>& twins) {
       if (line < parsed.line) continue;
       absl::MutexLock shard_lock(&staged.shards[number]->mutex);
       staged.shards[number]->Erase(row);
-      staged.shards[number]->RetainCutsFrom(UINT64_MAX);
+      staged.shards[number]->RetainCutsFrom(staged.shards[number]->sequence());
       staged.ids.Erase(hash, *before);
       --staged.twin_count;
     }
