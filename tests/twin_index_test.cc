@@ -65,13 +65,13 @@ TEST(EtagTest, Text) {
   EXPECT_EQ(EtagText(7), "AAAAAAAAAAc=");
   EXPECT_EQ(EtagText(9), "AAAAAAAAAAk=");
   EXPECT_EQ(EtagText(UINT64_MAX), "//////////8=");
-  for (const uint64_t counter : {uint64_t{0}, uint64_t{1}, uint64_t{255},
-                                 uint64_t{256}, UINT64_MAX}) {
+  for (const uint64_t counter :
+       {uint64_t{0}, uint64_t{1}, uint64_t{255}, uint64_t{256}, UINT64_MAX}) {
     EXPECT_EQ(ParseEtag(EtagText(counter)), counter);
   }
-  for (const char* foreign : {"", "*", "abc", "AAAAAAAAAAE", "AAAAAAAAAAF=",
-                              "AAAAAAAA3DEE=", "AAAAAAAAAAE= ", "----------8=",
-                              "AAAAAAAAAAAAAAAA"}) {
+  for (const char* foreign :
+       {"", "*", "abc", "AAAAAAAAAAE", "AAAAAAAAAAF=", "AAAAAAAA3DEE=",
+        "AAAAAAAAAAE= ", "----------8=", "AAAAAAAAAAAAAAAA"}) {
     EXPECT_EQ(ParseEtag(foreign), std::nullopt) << foreign;
   }
 }
@@ -146,16 +146,17 @@ TEST(TwinDocumentTest, NewTwin) {
                               .enabled = true}));
   std::string text;
   AppendTwinJson(Must(index->Get("a")).document.view(), &text);
-  EXPECT_EQ(text,
-            R"({"deviceId":"a","etag":"AAAAAAAAAAE=","version":1,)"
-            R"("status":"enabled","statusUpdateTime":"0001-01-01T00:00:00Z",)"
-            R"("connectionState":"Disconnected",)"
-            R"("lastActivityTime":"0001-01-01T00:00:00Z",)"
-            R"("cloudToDeviceMessageCount":0,"tags":{},"properties":{)"
-            R"("desired":{"$metadata":{)"
-            R"("$lastUpdated":"2030-01-01T00:00:00.0000000Z"},"$version":1},)"
-            R"("reported":{"$metadata":{)"
-            R"("$lastUpdated":"2030-01-01T00:00:00.0000000Z"},"$version":1}}})");
+  EXPECT_EQ(
+      text,
+      R"({"deviceId":"a","etag":"AAAAAAAAAAE=","version":1,)"
+      R"("status":"enabled","statusUpdateTime":"0001-01-01T00:00:00Z",)"
+      R"("connectionState":"Disconnected",)"
+      R"("lastActivityTime":"0001-01-01T00:00:00Z",)"
+      R"("cloudToDeviceMessageCount":0,"tags":{},"properties":{)"
+      R"("desired":{"$metadata":{)"
+      R"("$lastUpdated":"2030-01-01T00:00:00.0000000Z"},"$version":1},)"
+      R"("reported":{"$metadata":{)"
+      R"("$lastUpdated":"2030-01-01T00:00:00.0000000Z"},"$version":1}}})");
 }
 
 TEST(TwinDocumentTest, CustomaryOrderOfAnyDocument) {
@@ -422,9 +423,9 @@ TEST(PatchTest, ContentOfAllSections) {
   EXPECT_EQ(Shown(*index, "a", {"properties", "desired", "e"}), R"({"g":2})");
   EXPECT_EQ(Shown(*index, "a", {"properties", "reported", "r"}), "[2,null]");
   EXPECT_EQ(Shown(*index, "a", {"properties", "reported", "s"}), "");
-  Must(index->Patch("a",
-                    ServicePatch(R"({"tags":null,"properties":{"desired":null}})"),
-                    "", At(3)));
+  Must(index->Patch(
+      "a", ServicePatch(R"({"tags":null,"properties":{"desired":null}})"), "",
+      At(3)));
   EXPECT_EQ(Shown(*index, "a", {"tags"}), "{}");
   EXPECT_EQ(Shown(*index, "a", {"properties", "desired", "$version"}), "3");
   EXPECT_EQ(Shown(*index, "a", {"properties", "desired", "d"}), "");
@@ -503,9 +504,8 @@ TEST(PatchTest, LimitsLeaveTheTwinAsItWas) {
   } kRows[] = {
       {"tags",
        [](absl::string_view v) {
-         return absl::StrCat(
-             R"({"tags":{"zz":")", v,
-             R"("},"properties":{"desired":{"d0":null}}})");
+         return absl::StrCat(R"({"tags":{"zz":")", v,
+                             R"("},"properties":{"desired":{"d0":null}}})");
        }},
       {"properties.desired",
        [](absl::string_view v) {
@@ -525,7 +525,8 @@ TEST(PatchTest, LimitsLeaveTheTwinAsItWas) {
   for (const auto& row : kRows) {
     Put(*index, absl::StrCat(R"({"deviceId":"a","tags":)", tags,
                              R"(,"properties":{"desired":)", desired, "}}"));
-    EXPECT_TRUE(index->Patch("a", ServicePatch(row.patch(fits)), "", At(1)).ok())
+    EXPECT_TRUE(
+        index->Patch("a", ServicePatch(row.patch(fits)), "", At(1)).ok())
         << row.name;
   }
 }
@@ -609,36 +610,35 @@ TEST(MetadataTest, FollowsUpdates) {
       R"({"deviceId":"a","properties":{"desired":
           {"!":1,"a":{"b":1,"c":{"d":2}},"list":[{"x":1}],"z":0}}})");
   EXPECT_EQ(Stamps(*index, "a", "desired"),
-            (Lines{" 00 v1", "/! 00 v1", "/a 00 v1", "/a/b 00 v1",
-                   "/a/c 00 v1", "/a/c/d 00 v1", "/list 00 v1", "/z 00 v1"}));
+            (Lines{" 00 v1", "/! 00 v1", "/a 00 v1", "/a/b 00 v1", "/a/c 00 v1",
+                   "/a/c/d 00 v1", "/list 00 v1", "/z 00 v1"}));
   const auto patch = [&](absl::string_view desired, int second) {
-    Must(index->Patch(
-        "a", ServicePatch(absl::StrCat(R"({"properties":{"desired":)", desired,
-                                       "}}")),
-        "", At(second)));
+    Must(index->Patch("a",
+                      ServicePatch(absl::StrCat(R"({"properties":{"desired":)",
+                                                desired, "}}")),
+                      "", At(second)));
   };
   // A leaf and its ancestors.
   patch(R"({"a":{"c":{"d":3}}})", 1);
   EXPECT_EQ(Stamps(*index, "a", "desired"),
-            (Lines{" 01 v2", "/! 00 v1", "/a 01 v2", "/a/b 00 v1",
-                   "/a/c 01 v2", "/a/c/d 01 v2", "/list 00 v1", "/z 00 v1"}));
+            (Lines{" 01 v2", "/! 00 v1", "/a 01 v2", "/a/b 00 v1", "/a/c 01 v2",
+                   "/a/c/d 01 v2", "/list 00 v1", "/z 00 v1"}));
   // Equal content is an update too; a sibling keeps what it had.
   patch(R"({"a":{"b":1}})", 2);
   EXPECT_EQ(Stamps(*index, "a", "desired"),
-            (Lines{" 02 v3", "/! 00 v1", "/a 02 v3", "/a/b 02 v3",
-                   "/a/c 01 v2", "/a/c/d 01 v2", "/list 00 v1", "/z 00 v1"}));
+            (Lines{" 02 v3", "/! 00 v1", "/a 02 v3", "/a/b 02 v3", "/a/c 01 v2",
+                   "/a/c/d 01 v2", "/list 00 v1", "/z 00 v1"}));
   // A removal stamps the ancestors.
   patch(R"({"a":{"c":{"d":null}}})", 3);
   EXPECT_EQ(Stamps(*index, "a", "desired"),
-            (Lines{" 03 v4", "/! 00 v1", "/a 03 v4", "/a/b 02 v3",
-                   "/a/c 03 v4", "/list 00 v1", "/z 00 v1"}));
+            (Lines{" 03 v4", "/! 00 v1", "/a 03 v4", "/a/b 02 v3", "/a/c 03 v4",
+                   "/list 00 v1", "/z 00 v1"}));
   // An object in a leaf's place is new with all that is in it; so is an array,
   // which is one node.
   patch(R"({"!":[1,{"y":2}],"z":{"p":{"q":1,"gone":null}}})", 4);
   EXPECT_EQ(Stamps(*index, "a", "desired"),
-            (Lines{" 04 v5", "/! 04 v5", "/a 03 v4", "/a/b 02 v3",
-                   "/a/c 03 v4", "/list 00 v1", "/z 04 v5", "/z/p 04 v5",
-                   "/z/p/q 04 v5"}));
+            (Lines{" 04 v5", "/! 04 v5", "/a 03 v4", "/a/b 02 v3", "/a/c 03 v4",
+                   "/list 00 v1", "/z 04 v5", "/z/p 04 v5", "/z/p/q 04 v5"}));
   // A leaf in an object's place.
   patch(R"({"a":5,"list":null})", 5);
   EXPECT_EQ(Stamps(*index, "a", "desired"),
@@ -668,7 +668,8 @@ TEST(MetadataTest, FollowsUpdates) {
 
 TEST(MetadataTest, ReportedHasNoVersions) {
   auto index = MakeIndex();
-  Put(*index, R"({"deviceId":"a","properties":{"reported":{"x":{"y":1},"z":2}}})");
+  Put(*index,
+      R"({"deviceId":"a","properties":{"reported":{"x":{"y":1},"z":2}}})");
   Must(index->PatchReported("a", DevicePatch(R"({"x":{"y":2}})"), At(1)));
   EXPECT_EQ(Stamps(*index, "a", "reported"),
             (Lines{" 01", "/x 01", "/x/y 01", "/z 00"}));
@@ -679,9 +680,8 @@ TEST(MetadataTest, ConditionsReadIt) {
   auto index = MakeIndex();
   Put(*index, R"({"deviceId":"a","properties":{"desired":{"x":1}}})");
   Put(*index, R"({"deviceId":"b","properties":{"desired":{"x":1}}})");
-  Must(index->Patch("b",
-                    ServicePatch(R"({"properties":{"desired":{"x":2}}})"), "",
-                    At(3600)));
+  Must(index->Patch("b", ServicePatch(R"({"properties":{"desired":{"x":2}}})"),
+                    "", At(3600)));
   EXPECT_EQ(CountMatches(*index, Where("properties.desired.$metadata.x."
                                        "$lastUpdated > '2030-01-01T00:30Z'")),
             1);
@@ -747,7 +747,8 @@ TEST(RowTest, FormerTenants) {
   EXPECT_EQ(index->Find("a"), std::nullopt);
   const uint64_t cut_none = sequence();
   PutId(*index, "b-has-a-long-identifier");
-  ASSERT_EQ(index->Find("b-has-a-long-identifier"), a);  // The row is used again.
+  ASSERT_EQ(index->Find("b-has-a-long-identifier"),
+            a);  // The row is used again.
   const uint64_t cut_b = sequence();
   ASSERT_TRUE(index->Erase("b-has-a-long-identifier", At(2)).ok());
   PutId(*index, "a");  // The same device is another one to jobs.
@@ -870,7 +871,8 @@ TEST(ShardTest, ApplyPatch) {
     absl::MutexLock lock(&shard.mutex);
     const uint64_t before = shard.sequence();
     TwinWrite w = Must(shard.ApplyPatch(
-        at.row, ServicePatch(R"({"tags":{"x":1},"properties":{"desired":{"y":2}}})"),
+        at.row,
+        ServicePatch(R"({"tags":{"x":1},"properties":{"desired":{"y":2}}})"),
         At(1)));
     EXPECT_EQ(w.etag, 2u);
     EXPECT_EQ(w.desired_version, 2);
@@ -967,7 +969,8 @@ class Recorder final : public TwinObserver {
       case Kind::kConnected:
       case Kind::kDisconnected: {
         const bool connected = change.kind == Kind::kConnected;
-        log += absl::StrCat(connected ? "connected " : "disconnected ", id, ";");
+        log +=
+            absl::StrCat(connected ? "connected " : "disconnected ", id, ";");
         EXPECT_TRUE(copy_->SetConnected(id, connected, change.time));
         EXPECT_EQ(change.after.connected, connected);
         return;
@@ -1034,6 +1037,87 @@ TEST(ObserverTest, SeesEachWriteThatTookEffectOnceAndInOrder) {
   EXPECT_TRUE(index->Erase("b", At(10)).ok());
   EXPECT_EQ(recorder.log, "erased b;");
   EXPECT_EQ(copy->size(), 1);
+}
+
+// ------------------------------------------------------------------- paths
+
+// A shard has so many paths and no more; what makes none goes on.
+TEST(PathLimitTest, NewNamesAreRefusedAndOldOnesAreNot) {
+  auto index = MakeIndex({.partition_count = 1});
+  // Each twin brings 1,001 paths of its own.
+  const auto own_paths = [](int i) {
+    std::string members;
+    for (int k = 0; k < 1000; ++k) {
+      absl::StrAppend(&members, k == 0 ? "" : ",", "\"k", k, "\":\"\"");
+    }
+    return absl::StrCat(R"({"g)", i, R"(":{)", members, "}}");
+  };
+  const auto twin = [&](int i) {
+    return absl::StrCat(R"({"deviceId":"d)", i, R"(","tags":)", own_paths(i),
+                        "}");
+  };
+  const int count = kShardPathsMax / 1001 + 1;
+  for (int i = 0; i < count; ++i) Put(*index, twin(i));
+  EXPECT_EQ(index->shard_count(), 1);
+
+  const auto code_of = [&](absl::string_view patch) {
+    const auto written = index->Patch("d0", ServicePatch(patch), "", At(1));
+    return written.ok() ? 0 : static_cast<int>(ErrorCodeOf(written.status()));
+  };
+  const int refused = static_cast<int>(ErrorCode::kThrottlingException);
+  EXPECT_EQ(code_of(R"({"tags":{"new":1}})"), refused);
+  EXPECT_EQ(code_of(R"({"tags":{"g0":{"new":1}}})"), refused);
+  EXPECT_EQ(code_of(R"({"properties":{"desired":{"new":1}}})"), refused);
+  EXPECT_EQ(code_of(R"({"tags":{"g0":{"k1":1},"new":null}})"), 0);
+  EXPECT_FALSE(
+      index->PatchReported("d0", DevicePatch(R"({"new":1})"), At(1)).ok());
+  EXPECT_FALSE(
+      index
+          ->Upsert(Parsed(R"({"deviceId":"d0","tags":{"new":1}})").view(),
+                   At(1))
+          .ok());
+  EXPECT_EQ(Shown(*index, "d0", {"tags", "g0", "k1"}), "1");
+  {
+    const TwinLocation at = *index->Find("d0");
+    Shard& shard = index->shard(at.shard);
+    absl::MutexLock lock(&shard.mutex);
+    EXPECT_EQ(
+        ErrorCodeOf(
+            shard.ApplyPatch(at.row, ServicePatch(R"({"tags":{"n":1}})"), At(1))
+                .status()),
+        ErrorCode::kThrottlingException);
+  }
+
+  // New twins go elsewhere.
+  PutId(*index, "other");
+  EXPECT_EQ(index->shard_count(), 2);
+  // What nobody has any more makes room, for names and for twins.
+  EXPECT_EQ(code_of(R"({"tags":null})"), 0);
+  EXPECT_EQ(code_of(R"({"tags":{"new":1}})"), 0);
+  ASSERT_TRUE(index->Erase("d1", At(2)).ok());
+  ASSERT_TRUE(index->Erase("other", At(2)).ok());
+  PutId(*index, "d1");
+  EXPECT_EQ(index->shard_count(), 2);
+  for (int i = 2; i < count; ++i) {
+    EXPECT_EQ(Shown(*index, absl::StrCat("d", i), {"tags"}),
+              JsonText(Parsed(own_paths(i)).view()));
+  }
+}
+
+TEST(UpsertTest, ArraysThatTakeTooMuchRoom) {
+  auto index = MakeIndex();
+  const auto with_elements = [](int count) {
+    std::string elements;
+    for (int i = 0; i < count; ++i) {
+      absl::StrAppend(&elements, i == 0 ? "" : ",", "null");
+    }
+    return absl::StrCat(R"({"deviceId":"a","tags":{"x":[)", elements, "]}}");
+  };
+  Put(*index, with_elements(60'000));  // Counts as nothing.
+  const auto written =
+      index->Upsert(Parsed(with_elements(70'000)).view(), At(0));
+  EXPECT_EQ(ErrorCodeOf(written.status()), ErrorCode::kMessageTooLarge);
+  EXPECT_NE(written.status().message().find("tags.x"), std::string::npos);
 }
 
 // ------------------------------------------------------------------- memory

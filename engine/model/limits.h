@@ -32,6 +32,9 @@ inline constexpr size_t kDeviceIdLengthMax = 128;
 inline constexpr size_t kTwinKeySizeMax = 1024;
 inline constexpr size_t kTwinStringSizeMax = size_t{4} * 1024;
 inline constexpr int kTwinDepthMax = 10;
+// Bytes that an array may take as it is stored.  What counts as nothing towards
+// a section's size (empty strings, nulls, control characters) takes room too.
+inline constexpr size_t kTwinArrayBytesMax = size_t{64} * 1024;
 inline constexpr size_t kTwinTagsSizeMax = size_t{8} * 1024;
 inline constexpr size_t kTwinPropertiesSizeMax = size_t{32} * 1024;  // Each section.
 inline constexpr int64_t kTwinIntegerMin = -4503599627370496;  // -2^52

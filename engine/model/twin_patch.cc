@@ -315,6 +315,12 @@ absl::Status CheckValue(JsonView value, int level, bool in_array,
     }
     case JsonKind::kArray: {
       if (level > kTwinDepthMax) return TooDeep(place);
+      if (!in_array && value.bytes().size() > kTwinArrayBytesMax) {
+        return Fault(ErrorCode::kMessageTooLarge, place,
+                     absl::StrCat("the array takes ", value.bytes().size(),
+                                  " bytes; at most ", kTwinArrayBytesMax,
+                                  " are allowed"));
+      }
       Place inner{.parent = &place, .name = {}, .index = 0};
       for (JsonView element : value.elements()) {
         absl::Status status = CheckValue(element, level + 1, /*in_array=*/true,

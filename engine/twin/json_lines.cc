@@ -207,11 +207,16 @@ void JsonLinesLoader::Stage(Staged& staged, const std::vector<Parsed>& twins) {
     if (number == staged.shards.size()) {
       staged.shards.push_back(std::make_unique<Shard>());
       staged.origins.emplace_back();
+      staged.compacted.push_back(false);
     }
     Shard& shard = *staged.shards[number];
     absl::MutexLock shard_lock(&shard.mutex);
     const int row = shard.Insert(twin, absl::UnixEpoch());
-    if (!shard.has_room()) shard.Compact();
+    // Once: a repeated line may take a twin out of a full shard again.
+    if (!shard.has_room() && !staged.compacted[number]) {
+      staged.compacted[number] = true;
+      shard.Compact();
+    }
     std::vector<Origin>& origins = staged.origins[number];
     origins.resize(std::max(origins.size(), static_cast<size_t>(row) + 1));
     origins[static_cast<size_t>(row)] = {

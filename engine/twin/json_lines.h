@@ -116,6 +116,7 @@ class JsonLinesLoader {
     absl::Mutex mutex;
     std::vector<std::unique_ptr<Shard>> shards ABSL_GUARDED_BY(mutex);
     std::vector<std::vector<Origin>> origins ABSL_GUARDED_BY(mutex);  // By row.
+    std::vector<bool> compacted ABSL_GUARDED_BY(mutex);
     IdTable ids ABSL_GUARDED_BY(mutex);
     int64_t twin_count ABSL_GUARDED_BY(mutex) = 0;
   };

@@ -221,6 +221,17 @@ void PropertyTree::Clear(Section section, int row) {
   if (empty_count_ >= std::max(kPruneMin, node_count_ / 2)) Prune();
 }
 
+bool PropertyTree::MakesNodes(const Node& parent, JsonView object) {
+  size_t hint = 0;
+  for (const JsonView::Member& member : object.members()) {
+    // Of a whole twin, `$version` and the like are not stored.
+    if (member.value.is_null() || member.key[0] == '$') continue;
+    const Node* const child = FindChild(parent, member.key, &hint);
+    if (child == nullptr || MakesNodes(*child, member.value)) return true;
+  }
+  return false;
+}
+
 // With its name.
 int64_t PropertyTree::SizeOf(const Node& node, int row) {
   int64_t size = static_cast<int64_t>(node.key_size);

@@ -143,6 +143,11 @@ class PropertyTree {
 
   // Nodes, those without any row among them.
   int node_count() const { return node_count_; }
+  bool has_empty_nodes() const { return empty_count_ > 0; }
+  // Whether writing `object` to a row would need paths that are not there.
+  bool MakesNodes(Section section, JsonView object) const {
+    return MakesNodes(roots_[section], object);
+  }
   // Takes every node without rows out.
   void Prune();
   // Everything as small as it can be: after a load.  O(rows * nodes).
@@ -185,6 +190,7 @@ class PropertyTree {
                            RowBitmap* odd);
   // Rows more or less that have a value at the node.
   void CountDefined(Node* node, int more);
+  static bool MakesNodes(const Node& parent, JsonView object);
   static int64_t SizeOf(const Node& node, int row);
   // REQUIRES: the row has a value at `node`.
   static void BuildValue(const Node& node, int row, JsonBuilder* out);

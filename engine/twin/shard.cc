@@ -97,15 +97,29 @@ TwinWrite Shard::StateOf(int row) const {
 
 // ------------------------------------------------------------------ updates
 
-absl::Status Shard::CheckPaths() {
-  if (tree_.node_count() < kShardPathsMax) return absl::OkStatus();
-  tree_.Prune();
-  if (tree_.node_count() < kShardPathsMax) return absl::OkStatus();
+absl::Status Shard::CheckPaths(PropertyTree::Section section, JsonView part) {
+  if (tree_.node_count() < kShardPathsMax || !part.is_object() ||
+      !tree_.MakesNodes(section, part)) {
+    return absl::OkStatus();
+  }
+  if (tree_.has_empty_nodes()) {
+    tree_.Prune();
+    if (tree_.node_count() < kShardPathsMax) return absl::OkStatus();
+  }
   return MakeError(
       ErrorCode::kThrottlingException,
-      absl::StrCat("the twins beside this one have ", tree_.node_count(),
-                   " different property paths among them; at most ",
+      absl::StrCat(kSectionNames[section],
+                   ": it has names that are new, and the twins beside this one "
+                   "have ",
+                   tree_.node_count(), " different paths among them; at most ",
                    kShardPathsMax, " are allowed"));
+}
+
+absl::Status Shard::CheckPaths(const ParsedTwin& twin) {
+  absl::Status status = CheckPaths(PropertyTree::kTags, twin.tags);
+  if (status.ok()) status = CheckPaths(PropertyTree::kDesired, twin.desired);
+  if (status.ok()) status = CheckPaths(PropertyTree::kReported, twin.reported);
+  return status;
 }
 
 absl::Status Shard::CheckSize(PropertyTree::Section section, int row,
@@ -152,7 +166,10 @@ absl::StatusOr<TwinWrite> Shard::Change(int row, const TwinPatch& patch,
   const bool has_tags = !patch.tags.is_undefined();
   const bool has_desired = !patch.desired.is_undefined();
   if (!has_tags && !has_desired) return StateOf(row);
-  absl::Status status = CheckPaths();
+  absl::Status status = CheckPaths(PropertyTree::kTags, patch.tags.view());
+  if (status.ok()) {
+    status = CheckPaths(PropertyTree::kDesired, patch.desired.view());
+  }
   if (status.ok() && has_tags) {
     status = CheckSize(PropertyTree::kTags, row, patch.tags.view(), replace);
   }
@@ -313,7 +330,8 @@ absl::StatusOr<TwinWrite> Shard::PatchReported(int row, const TwinPatch& patch,
     return WrongVersion("properties.reported", *patch.reported_version,
                         version);
   }
-  absl::Status status = CheckPaths();
+  absl::Status status =
+      CheckPaths(PropertyTree::kReported, patch.reported.view());
   if (status.ok()) {
     status = CheckSize(PropertyTree::kReported, row, patch.reported.view(),
                        /*replace=*/false);
@@ -400,7 +418,7 @@ void Shard::Fill(int row, const ParsedTwin& twin, const Versions& versions,
 }
 
 int Shard::Insert(const ParsedTwin& twin, absl::Time now) {
-  MUSTER_CHECK(has_room());
+  MUSTER_CHECK(size() < kShardRowsMax);
   int row = row_count_;
   if (!free_rows_.empty()) {
     row = free_rows_.back();

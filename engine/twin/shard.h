@@ -54,10 +54,15 @@
 
 namespace muster {
 
-// Paths that the twins of one shard may have among them, in all sections: 64
-// for each row.  A path costs about 400 bytes beside its values.  At the limit
-// a shard takes no new twins and refuses updates that set anything.
-inline constexpr int kShardPathsMax = 64 * kShardRowsMax;
+// Paths that the twins of one shard may have among them, in all sections: 4 for
+// each row.  A path costs about 400 bytes beside its values, and whatever
+// concerns a whole twin looks at every path beside its own: 0.1 us each, so
+// that at the limit reading or erasing a twin takes some milliseconds.  Names
+// that are values (a tag named by a serial number) are what leads there.
+//
+// At the limit a shard takes no new twins, and refuses writes that would make
+// paths; one write may go beyond it.
+inline constexpr int kShardPathsMax = 4 * kShardRowsMax;
 
 // The version after `version`.  Stays at the largest that a document may have:
 // no hub counts that far, but a document may begin there, and what the index
@@ -156,7 +161,7 @@ class Shard final : public CellSource {
   // nothing at all.
   //   MessageTooLarge      the merged section would be too large
   //   PreconditionFailed   patch.desired_version is not current
-  //   RESOURCE_EXHAUSTED   the shard has kShardPathsMax paths
+  //   RESOURCE_EXHAUSTED   it makes paths, and there are kShardPathsMax
   // For jobs: does not call the TwinObserver.  A job journals its patch once
   // and the ranges of rows that it went to, not a change per twin.
   absl::StatusOr<TwinWrite> ApplyPatch(int row, const TwinPatch& patch,
@@ -243,12 +248,15 @@ class Shard final : public CellSource {
   bool has_room() const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
     return size() < kShardRowsMax && tree_.node_count() < kShardPathsMax;
   }
-  // RESOURCE_EXHAUSTED if the shard has as many paths as it may.
-  absl::Status CheckPaths() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  // RESOURCE_EXHAUSTED if `part` (anything) has paths that are new to the
+  // shard, which has as many as it may.
+  absl::Status CheckPaths(PropertyTree::Section section, JsonView part)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  absl::Status CheckPaths(const ParsedTwin& twin)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
 
-  // Each grows the sequence by one.  All but the first three leave the row as
-  // it was on an error.
-  // Returns the row.  REQUIRES: has_room().
+  // Each grows the sequence by one.  What can fail leaves the row as it was.
+  // Returns the row.  REQUIRES: size() < kShardRowsMax.
   int Insert(const ParsedTwin& twin, absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   void Erase(int row) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
@@ -318,6 +326,10 @@ class Shard final : public CellSource {
 
   // Heap bytes.
   size_t MemoryUsage() const ABSL_SHARED_LOCKS_REQUIRED(mutex);
+
+  // Whether the partition has it among those with room.  Guarded by the
+  // partition's mutex.
+  bool is_listed_with_room_ = false;
 
   // By Place().
   int partition_ = -1;

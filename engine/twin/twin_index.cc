@@ -147,41 +147,56 @@ absl::Status TwinIndex::Reserve(int64_t count) {
                                 options_.twin_count_max));
 }
 
-TwinWrite TwinIndex::Put(Partition& partition, uint64_t hash,
-                         const ParsedTwin& twin, absl::Time now) {
-  Shard* shard;
-  int row;
+absl::StatusOr<TwinWrite> TwinIndex::Put(Partition& partition, uint64_t hash,
+                                         const ParsedTwin& twin, bool must,
+                                         absl::Time now) {
   if (const auto place = partition.Find(hash, twin.device_id)) {
-    shard = &partition.ShardOf(*place);
-    row = Partition::RowOf(*place);
-    absl::MutexLock lock(&shard->mutex);
-    shard->Overwrite(row, twin, now);
-    const TwinWrite after = shard->StateOf(row);
-    Notify(TwinChange::Kind::kUpserted, *shard, row, nullptr, after, now);
+    Shard& shard = partition.ShardOf(*place);
+    const int row = Partition::RowOf(*place);
+    absl::MutexLock lock(&shard.mutex);
+    if (!must) {
+      absl::Status status = shard.CheckPaths(twin);
+      if (!status.ok()) return status;
+    }
+    shard.Overwrite(row, twin, now);
+    const TwinWrite after = shard.StateOf(row);
+    Notify(TwinChange::Kind::kUpserted, shard, row, nullptr, after, now);
     return after;
   }
   for (;;) {
     if (partition.with_room.empty()) {
-      partition.with_room.push_back(
-          static_cast<uint32_t>(partition.shards.size()));
+      const uint32_t number = static_cast<uint32_t>(partition.shards.size());
       AddShard(partition, std::make_unique<Shard>());
+      partition.ListWithRoom(number);
     }
-    // A shard may be here twice, or may have run out of paths.
-    absl::ReaderMutexLock lock(
-        &partition.shards[partition.with_room.back()]->mutex);
-    if (partition.shards[partition.with_room.back()]->has_room()) break;
-    partition.with_room.pop_back();
+    const uint32_t number = partition.with_room.back();
+    Shard& shard = *partition.shards[number];
+    absl::MutexLock lock(&shard.mutex);
+    if (!shard.has_room()) {
+      // Patches have given it as many paths as it may have.
+      partition.UnlistLast();
+      continue;
+    }
+    const int row = shard.Insert(twin, now);
+    if (!shard.has_room()) partition.UnlistLast();
+    partition.ids.Insert(static_cast<uint32_t>(hash),
+                         Partition::PlaceOf(number, row));
+    const TwinWrite after = shard.StateOf(row);
+    Notify(TwinChange::Kind::kUpserted, shard, row, nullptr, after, now);
+    return after;
   }
-  const uint32_t number = partition.with_room.back();
-  shard = partition.shards[number];
-  absl::MutexLock lock(&shard->mutex);
-  row = shard->Insert(twin, now);
-  if (!shard->has_room()) partition.with_room.pop_back();
-  partition.ids.Insert(static_cast<uint32_t>(hash),
-                       Partition::PlaceOf(number, row));
-  const TwinWrite after = shard->StateOf(row);
-  Notify(TwinChange::Kind::kUpserted, *shard, row, nullptr, after, now);
-  return after;
+}
+
+void TwinIndex::Partition::ListWithRoom(uint32_t number) {
+  bool& is_listed = shards[number]->is_listed_with_room_;
+  if (is_listed) return;
+  is_listed = true;
+  with_room.push_back(number);
+}
+
+void TwinIndex::Partition::UnlistLast() {
+  shards[with_room.back()]->is_listed_with_room_ = false;
+  with_room.pop_back();
 }
 
 void TwinIndex::Publish(Partition& partition,
@@ -198,7 +213,7 @@ void TwinIndex::Publish(Partition& partition,
     partition.ids.Insert(static_cast<uint32_t>(DeviceHash(id)),
                          Partition::PlaceOf(number, row));
   }
-  if (shard.has_room()) partition.with_room.push_back(number);
+  if (shard.has_room()) partition.ListWithRoom(number);
 }
 
 absl::Status TwinIndex::Restore(std::unique_ptr<Shard> restored) {
@@ -261,7 +276,8 @@ int64_t TwinIndex::Adopt(
     const Json full = document.Full(/*with_metadata=*/false);
     ParsedTwin twin = *ParseTwin(full.view());
     prepare(row, &twin);
-    Put(partition, hash, twin, now);
+    // Its line was taken: the limit of paths is not asked.
+    MUSTER_CHECK(Put(partition, hash, twin, /*must=*/true, now).ok());
     shard.Erase(row);
   };
   int64_t added = shard.size();
@@ -275,11 +291,14 @@ int64_t TwinIndex::Adopt(
       --added;
     }
   }
+  // The one with the most room is filled next.
   int room = 0;
-  if (!partition.with_room.empty()) {
-    const Shard& open = *partition.shards[partition.with_room.back()];
+  for (uint32_t& number : partition.with_room) {
+    const Shard& open = *partition.shards[number];
     absl::ReaderMutexLock open_lock(&open.mutex);
-    room = open.has_room() ? kShardRowsMax - open.size() : 0;
+    if (!open.has_room() || kShardRowsMax - open.size() <= room) continue;
+    room = kShardRowsMax - open.size();
+    std::swap(number, partition.with_room.back());
   }
   if (shard.size() <= room) {
     for (int row = 0; row < shard.row_count(); ++row) {
@@ -314,7 +333,9 @@ absl::StatusOr<TwinWrite> TwinIndex::Upsert(JsonView document, absl::Time now) {
     absl::Status status = Reserve(1);
     if (!status.ok()) return status;
   }
-  return Put(partition, hash, *twin, now);
+  absl::StatusOr<TwinWrite> written =
+      Put(partition, hash, *twin, /*must=*/false, now);
+  return written;
 }
 
 absl::StatusOr<TwinWrite> TwinIndex::Change(absl::string_view device_id,
@@ -386,11 +407,9 @@ absl::Status TwinIndex::Erase(absl::string_view device_id, absl::Time now) {
   absl::MutexLock shard_lock(&shard.mutex);
   Notify(TwinChange::Kind::kErased, shard, row, nullptr, shard.StateOf(row),
          now);
-  if (!shard.has_room()) {
-    partition.with_room.push_back(*place >> kRowBits);
-  }
   partition.ids.Erase(static_cast<uint32_t>(hash), *place);
   shard.Erase(row);
+  if (shard.has_room()) partition.ListWithRoom(*place >> kRowBits);
   size_.fetch_sub(1, std::memory_order_relaxed);
   return absl::OkStatus();
 }
@@ -486,7 +505,7 @@ void TwinIndex::MatchCandidates(
       s.MatchCandidates(condition, rest.first(count), candidates.exact, &rows);
     }
     rest.remove_prefix(count);
-    fn(index, rows);
+    if (rows.Any()) fn(index, rows);
   }
 }
 
@@ -501,7 +520,7 @@ void TwinIndex::MatchShards(
       absl::ReaderMutexLock lock(&s.mutex);
       matcher.Match(s, &rows);
     }
-    fn(i, rows);
+    if (rows.Any()) fn(i, rows);
   }
 }
 
@@ -523,9 +542,13 @@ MatchExplanation TwinIndex::Explain(
   if (const auto candidates = Candidates(condition)) {
     const int64_t found = nanoseconds();
     int64_t matched = 0;
+    int last = -1;
+    for (const TwinCandidates::Twin& twin : candidates->twins) {
+      explanation.shards += twin.at.shard != last;
+      last = twin.at.shard;
+    }
     MatchCandidates(condition, *candidates, [&](int, const RowBitmap& rows) {
       matched += rows.Count();
-      ++explanation.shards;
     });
     const int64_t end = nanoseconds();
     const int64_t count = static_cast<int64_t>(candidates->twins.size());

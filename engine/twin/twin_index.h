@@ -118,7 +118,8 @@ class TwinIndex {
   // were in an old one.  So is connectionState, else Disconnected or as it was.
   // `$metadata` is made anew: every node is of `now`.
   //   ArgumentNull/-Invalid, MessageTooLarge  naming the member
-  //   RESOURCE_EXHAUSTED (ThrottlingException's family) at twin_count_max
+  //   RESOURCE_EXHAUSTED (ThrottlingException's family) at twin_count_max; or
+  //   it has new paths, and its shard has kShardPathsMax
   absl::StatusOr<TwinWrite> Upsert(JsonView document, absl::Time now);
 
   // Merges tags and desired.  `if_match`: "" or any spelling of contract 6.7.
@@ -238,6 +239,10 @@ class TwinIndex {
     std::vector<Shard*> shards ABSL_GUARDED_BY(mutex);
     // Numbers in `shards` of those that have room.
     std::vector<uint32_t> with_room ABSL_GUARDED_BY(mutex);
+
+    // Into with_room, if it is not there; and the last one out.
+    void ListWithRoom(uint32_t number) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+    void UnlistLast() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   };
 
   // Shards are found without a lock: a table of tables that never move.
@@ -260,8 +265,11 @@ class TwinIndex {
   Result WithRow(absl::string_view device_id, Result none, Function fn) const;
 
   // Adds or overwrites one twin.  A new one has to be counted in size_ before.
-  TwinWrite Put(Partition& partition, uint64_t hash, const ParsedTwin& twin,
-                absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(partition.mutex);
+  // RESOURCE_EXHAUSTED as Shard::CheckPaths(), unless it `must`.
+  absl::StatusOr<TwinWrite> Put(Partition& partition, uint64_t hash,
+                                const ParsedTwin& twin, bool must,
+                                absl::Time now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(partition.mutex);
   // Takes a shard that nobody else knows into a partition, and returns how many
   // of its twins are new.  Those that the index has already take the place of
   // what is there, as `prepare(row, twin)` would have them.  A shard of few

@@ -8,9 +8,9 @@
 //
 //   form       holds                                     bytes for n rows
 //   constant   the same code in every row                0
-//   sparse     0 in all but few rows (1/16 at most)      (2 + width/8) per row
-//   set bits       two different codes                       n / 8 8 .. 64 any
-//   codes that fit                        n * width/8
+//   sparse     0 in all but few rows (1/16 at most)      2 + width/8 a row set
+//   bits       two different codes                       n / 8
+//   8 .. 64    any codes that fit                        n * width/8
 //
 // Arrays of bits and wider are whole words of 64 rows, aligned to a cache line,
 // with zeros behind the last row, so that kernels need no remainder loop.
@@ -266,9 +266,21 @@ void CodeArray::ForEachOf(RowSpan rows, Function fn) const {
 
 template <typename Function>
 void CodeArray::Remap(Function map) {
-  if (form_ <= Form::kBits && form_ != Form::kSparse) {
+  if (form_ == Form::kConstant) {
     if (low_ != 0) low_ = map(low_);
-    if (high_ != 0) high_ = map(high_);
+    return;
+  }
+  if (form_ == Form::kBits) {
+    // A code that no row has any more might map to anything.
+    bool any_low = false;
+    bool any_high = false;
+    for (int row = 0; row < size_; ++row) {
+      const bool is_high = words()[row >> 6] >> (row & 63) & 1;
+      any_low |= !is_high;
+      any_high |= is_high;
+    }
+    if (low_ != 0) low_ = any_low ? map(low_) : 0;
+    if (high_ != 0) high_ = any_high ? map(high_) : 0;
     return;
   }
   uint64_t largest = 0;

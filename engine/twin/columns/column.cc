@@ -130,6 +130,7 @@ bool Column::FitNumber(JsonView value) {
   Column changed;
   changed.Resize(size());
   changed.kind_ = Kind::kNumber;
+  changed.text_failed_ = text_failed_;
   for (;;) {
     changed.number_ = wanted;
     changed.number_.base = wanted.raw ? INT64_MIN : *ScaledOf(value, wanted);

@@ -16,14 +16,14 @@
 //   kNumber      numbers only: (value - base) * 10^scale, which must be exact.
 //                45.1 and -3 are 451 and -30 with a scale of 1.  Codes ascend
 //                with the values.
-//   kText        strings of one pattern only, such as "SN00A1" with 2 letters
-//   and
-//                4 digits: the digits' value.  Codes ascend with the strings.
+//   kText        strings of one pattern only, such as "SN00A1": 2 letters and
+//                4 digits.  The digits' value; codes ascend with the strings.
 //
 // A value reads back as it was put in, to the bit: 25 and 25.0 differ, and so
 // do 0.0 and -0.0.  Where a kind can't tell them apart, the column becomes a
 // dictionary.
 //
+// A column that has become wider, or a dictionary, stays so until Compact().
 // Dictionaries forget values that no row has any more: before one grows past
 // twice what is in use it is cleaned up (O(rows + entries), amortized O(1)).
 //

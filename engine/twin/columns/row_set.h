@@ -28,6 +28,11 @@ struct RowBitmap {
   void Clear(int row) { words[row >> 6] &= ~(uint64_t{1} << (row & 63)); }
   bool Test(int row) const { return words[row >> 6] >> (row & 63) & 1; }
   int Count() const;
+  bool Any() const {
+    uint64_t any = 0;
+    for (const uint64_t word : words) any |= word;
+    return any != 0;
+  }
   // Calls fn(row) for each row in the set, in ascending order.
   template <typename Function>
   void ForEach(Function fn) const {

@@ -10,8 +10,8 @@
 //
 //   what its path leads to                the leaf becomes
 //   nothing, one value for all rows       all rows, or none
-//   one of two values                     the column's bits, or their
-//   complement few rows                              bits that are made here
+//   one of two values                     the column's bits, or the others
+//   few rows                              bits that are made here
 //   numbers, texts of one pattern         ranges of codes: vector kernels
 //   a dictionary                          ranges or a set of codes: the same
 //   instants                              a comparison of integers, row by row
