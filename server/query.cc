@@ -95,9 +95,9 @@ std::string StepTime(int64_t nanoseconds) {
 // The forms that a part took, the most frequent first: mostly there is one.
 std::string FormsText(const MatchExplanation::Step& step) {
   std::vector<MatchExplanation::Form> forms = step.forms;
-  std::stable_sort(
-      forms.begin(), forms.end(),
-      [](const auto& a, const auto& b) { return a.shards > b.shards; });
+  std::sort(forms.begin(), forms.end(), [](const auto& a, const auto& b) {
+    return a.shards != b.shards ? a.shards > b.shards : a.text < b.text;
+  });
   std::string text;
   for (const MatchExplanation::Form& form : forms) {
     absl::StrAppend(&text, text.empty() ? "" : "; ", form.text);

@@ -29,9 +29,10 @@ struct RowBitmap {
   bool Test(int row) const { return words[row >> 6] >> (row & 63) & 1; }
   int Count() const;
   bool Any() const {
-    uint64_t any = 0;
-    for (const uint64_t word : words) any |= word;
-    return any != 0;
+    for (const uint64_t word : words) {
+      if (word != 0) return true;
+    }
+    return false;
   }
   // Calls fn(row) for each row in the set, in ascending order.
   template <typename Function>
