@@ -710,13 +710,13 @@ bool ParseFlag(absl::string_view argument) {
 int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (muster::ParseFlag(argv[i])) continue;
-    std::fprintf(stderr,
-                 "query_bench: cannot use %s\n"
+    const bool is_help = argv[i] == absl::string_view("--help");
+    if (!is_help) std::fprintf(stderr, "query_bench: cannot use %s\n", argv[i]);
+    std::fprintf(is_help ? stdout : stderr,
                  "  --twins=1000000 --rounds=5 --patches_per_second=100000\n"
                  "  --engines=ours,columns,json,scan,kernels\n"
-                 "  --parts=queries,stream,patches,snapshots\n",
-                 argv[i]);
-    return 2;
+                 "  --parts=queries,stream,patches,snapshots\n");
+    return is_help ? 0 : 2;
   }
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   return muster::Run();
