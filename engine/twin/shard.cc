@@ -655,22 +655,12 @@ Cells Shard::FindCells(const Path& path) const {
         cells.path = &path;
       }
       return cells;
-    case Root::kStatusReason:
-    case Root::kStatusUpdateTime:
-    case Root::kDeviceEtag:
-    case Root::kCloudToDeviceMessageCount:
-    case Root::kAuthenticationType:
-    case Root::kX509Thumbprint:
-    case Root::kCapabilities:
-    case Root::kDeviceScope:
-    case Root::kParentScopes:
-    case Root::kModelId: {
+    default: {
+      // Kept as given, by name; roots of other collections are not there.
       const PropertyTree::Node* const root = PropertyTree::Find(
           tree_.root(PropertyTree::kRoots), RootName(path.root));
       return root == nullptr ? cells : FindInTree(*root, path);
     }
-    default:
-      return cells;
   }
 }
 

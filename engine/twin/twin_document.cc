@@ -46,19 +46,9 @@ void TwinDocument::Build(Root root, std::string* bytes) const {
       return tree.BuildMetadata(
           PropertyTree::kReported, row_,
           shard_->BaseStamp(PropertyTree::kReported, row_), &b);
-    case Root::kStatusReason:
-    case Root::kStatusUpdateTime:
-    case Root::kDeviceEtag:
-    case Root::kCloudToDeviceMessageCount:
-    case Root::kAuthenticationType:
-    case Root::kX509Thumbprint:
-    case Root::kCapabilities:
-    case Root::kDeviceScope:
-    case Root::kParentScopes:
-    case Root::kModelId:
-      return tree.BuildMember(PropertyTree::kRoots, row_, RootName(root), &b);
     default:
-      return;
+      // Kept as given, by name; roots of other collections are not there.
+      return tree.BuildMember(PropertyTree::kRoots, row_, RootName(root), &b);
   }
 }
 

@@ -171,6 +171,10 @@ class CodeArray {
   uint64_t Load(Form width, int i) const;
   void Store(Form width, int i, uint64_t code);
 
+  // Calls fn(get), where get(row) is Get(row) for the form that there is.
+  template <typename Function>
+  void WithReader(Function fn) const;
+
   uint64_t GetSparse(int row) const;
   void SetSlow(int row, uint64_t code);
   void SetSparse(int row, uint64_t code);
@@ -202,66 +206,46 @@ class CodeArray {
 static_assert(kShardRowsMax <= UINT16_MAX);
 
 template <typename Function>
+void CodeArray::WithReader(Function fn) const {
+  switch (form_) {
+    case Form::kConstant:
+      return fn([this](int) { return low_; });
+    case Form::kSparse:
+      return fn([this](int row) { return GetSparse(row); });
+    case Form::kBits:
+      return fn([this](int row) {
+        return words()[row >> 6] >> (row & 63) & 1 ? high_ : low_;
+      });
+    case Form::k8:
+      return fn([this](int row) { return As<uint8_t>()[row]; });
+    case Form::k16:
+      return fn([this](int row) { return As<uint16_t>()[row]; });
+    case Form::k32:
+      return fn([this](int row) { return As<uint32_t>()[row]; });
+    case Form::k64:
+      return fn([this](int row) { return As<uint64_t>()[row]; });
+  }
+}
+
+template <typename Function>
 void CodeArray::ForEachSet(Function fn) const {
   if (form_ == Form::kSparse) {
     const uint16_t* const rows = sparse_rows();
     for (int i = 0; i < sparse_count_; ++i) fn(int{rows[i]}, sparse_code(i));
     return;
   }
-  const auto each = [&](auto get) {
+  WithReader([&](auto get) {
     for (int row = 0; row < size_; ++row) {
       if (const uint64_t code = get(row)) fn(row, code);
     }
-  };
-  switch (form_) {
-    case Form::k8:
-      each([this](int row) { return As<uint8_t>()[row]; });
-      return;
-    case Form::k16:
-      each([this](int row) { return As<uint16_t>()[row]; });
-      return;
-    case Form::k32:
-      each([this](int row) { return As<uint32_t>()[row]; });
-      return;
-    default:
-      each([this](int row) { return Get(row); });
-  }
+  });
 }
 
 template <typename Function>
 void CodeArray::ForEachOf(RowSpan rows, Function fn) const {
-  const auto each = [&](auto get) {
+  WithReader([&](auto get) {
     for (size_t i = 0; i < rows.size(); ++i) fn(i, uint64_t{get(rows[i])});
-  };
-  switch (form_) {
-    case Form::kConstant:
-      each([this](int) { return low_; });
-      return;
-    case Form::kSparse:
-      if (sparse_count_ == 0) {
-        each([](int) { return uint64_t{0}; });
-      } else {
-        each([this](int row) { return GetSparse(row); });
-      }
-      return;
-    case Form::kBits:
-      each([this](int row) {
-        return words()[row >> 6] >> (row & 63) & 1 ? high_ : low_;
-      });
-      return;
-    case Form::k8:
-      each([this](int row) { return As<uint8_t>()[row]; });
-      return;
-    case Form::k16:
-      each([this](int row) { return As<uint16_t>()[row]; });
-      return;
-    case Form::k32:
-      each([this](int row) { return As<uint32_t>()[row]; });
-      return;
-    case Form::k64:
-      each([this](int row) { return As<uint64_t>()[row]; });
-      return;
-  }
+  });
 }
 
 template <typename Function>
