@@ -5,6 +5,7 @@
 // interleavings of whole operations are all that there are.
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -59,7 +60,7 @@ class World {
   bool unseen() const { return unseen_; }
 
  private:
-  Work work_;
+  Work work_{std::make_shared<ReadyQueue::Slots>()};
   std::vector<int> left_;
   int queued_ = 0;
   bool running_[2] = {false, false};
@@ -98,10 +99,11 @@ TEST(WorkTest, EveryInterleavingOfThreeWakersAndTwoWorkers) {
 TEST(WorkTest, WhatWasDoneBeforeAWakeIsSeenByARun) {
   constexpr int kWakers = 3, kWakes = 20'000;
   struct Item : Work {
+    using Work::Work;
     int seen[kWakers] = {};  // Plain: two runs at once would race.
   };
-  Item item;
   ReadyQueue queue;
+  Item item(queue.slots());
   std::atomic<int> wakers_left{kWakers};
   std::atomic<int> published[kWakers] = {};
   std::vector<std::thread> threads;

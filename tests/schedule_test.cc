@@ -1,6 +1,9 @@
 // Ready queue, timers, pacer, executor.
 #include <atomic>
+#include <cstdint>
+#include <deque>
 #include <memory>
+#include <random>
 #include <set>
 #include <thread>
 #include <vector>
@@ -20,40 +23,143 @@ namespace muster {
 namespace {
 
 struct TestItem : ReadyQueue::Item {
+  explicit TestItem(const ReadyQueue& queue) : Item(queue.slots()) {}
   int id = 0;
 };
 
-TEST(ReadyQueueTest, LowestKeyFirstAndFirstComeAmongEquals) {
+int PopId(ReadyQueue& queue) {
+  auto* item = static_cast<TestItem*>(queue.Pop());
+  return item == nullptr ? -1 : item->id;
+}
+
+TEST(ReadyQueueTest, LowestKeyFirst) {
   ReadyQueue queue;
   EXPECT_EQ(queue.Pop(), nullptr);
-  TestItem items[6];
-  const uint64_t keys[] = {5, 3, 5, 1, 3, 9};
+  EXPECT_TRUE(queue.empty());
+  std::deque<TestItem> items;
+  const uint64_t keys[] = {5, 3, 8, 1, 4, 9};
   for (int i = 0; i < 6; ++i) {
-    items[i].id = i;
+    items.emplace_back(queue).id = i;
     queue.Push(&items[i], keys[i]);
   }
-  EXPECT_EQ(queue.size(), 6);
-  for (int expected : {3, 1, 4, 0, 2, 5}) {
-    EXPECT_EQ(static_cast<TestItem*>(queue.Pop())->id, expected);
-  }
+  EXPECT_FALSE(queue.empty());
+  for (int expected : {3, 1, 4, 0, 2, 5}) EXPECT_EQ(PopId(queue), expected);
   EXPECT_EQ(queue.Pop(), nullptr);
+  EXPECT_TRUE(queue.empty());
 }
 
 TEST(ReadyQueueTest, VirtualTimeNeverGoesBack) {
   ReadyQueue queue;
-  TestItem a, b;
+  TestItem a(queue), b(queue);
   queue.Push(&a, 100);
   queue.Pop();
-  queue.Push(&b, 7);
-  queue.Pop();
   EXPECT_EQ(queue.virtual_time(), 100);
+  queue.Push(&b, 7);
+  EXPECT_EQ(queue.Pop(), &b);
+  EXPECT_GE(queue.virtual_time(), 100);
+}
+
+TEST(ReadyQueueTest, AnEmergencyOvertakesAllThatIsQueued) {
+  ReadyQueue queue({.classes = 3, .shards = 2});
+  std::deque<TestItem> items;
+  for (int i = 0; i < 1000; ++i) {
+    items.emplace_back(queue).id = i;
+    queue.Push(&items[i], static_cast<uint64_t>(i), i == 0 ? 2 : 1);
+  }
+  EXPECT_NE(PopId(queue), 0);
+  TestItem emergency(queue);
+  queue.Push(&emergency, 1'000'000, 0);
+  EXPECT_EQ(queue.Pop(), &emergency);
+  for (int i = 0; i < 998; ++i) EXPECT_GT(PopId(queue), 0);
+  EXPECT_EQ(PopId(queue), 0);  // The last class last, whatever its key.
+  EXPECT_EQ(PopId(queue), -1);
+}
+
+// Whoever is pushed again and again, with a key that does not move, passes
+// nobody who waits.
+TEST(ReadyQueueTest, AKeyThatStaysStarvesNobody) {
+  ReadyQueue queue({.key_shift = 12});
+  std::deque<TestItem> items;
+  for (int i = 0; i < 100; ++i) {
+    items.emplace_back(queue).id = i;
+    queue.Push(&items[i], 0);
+  }
+  std::set<int> seen;
+  for (int i = 0; i < 100; ++i) {
+    auto* item = static_cast<TestItem*>(queue.Pop());
+    EXPECT_TRUE(seen.insert(item->id).second);
+    queue.Push(item, 0);
+  }
+}
+
+TEST(ReadyQueueTest, KeysAtTheExtremes) {
+  for (int shift : {0, 1, 12, 32}) {
+    ReadyQueue queue({.key_shift = shift});
+    TestItem a(queue), b(queue), c(queue);
+    queue.Push(&a, ~uint64_t{0});
+    queue.Push(&b, 0);
+    queue.Push(&c, uint64_t{1} << 63);
+    EXPECT_EQ(queue.Pop(), &b);
+    EXPECT_NE(queue.Pop(), nullptr);
+    EXPECT_NE(queue.Pop(), nullptr);
+    EXPECT_EQ(queue.Pop(), nullptr);
+  }
+}
+
+// Against a heap, over many times round the ring, with jumps up to the whole
+// window and waits in which the queue is empty.
+TEST(ReadyQueueTest, OneThreadIsInOrderRoundTheRing) {
+  std::mt19937_64 random(1);
+  ReadyQueue queue({.shards = 1});
+  std::deque<TestItem> items;
+  std::vector<uint64_t> key_of(300);
+  std::vector<TestItem*> idle;
+  for (int i = 0; i < 300; ++i) {
+    items.emplace_back(queue).id = i;
+    idle.push_back(&items[i]);
+  }
+  std::multiset<uint64_t> model;
+  for (int i = 0; i < 200'000; ++i) {
+    const bool filling = i / 1000 % 2 == 0;
+    if (!idle.empty() && random() % 4 < (filling ? 3u : 1u)) {
+      TestItem* item = idle.back();
+      idle.pop_back();
+      const uint64_t span = random() % 8 == 0 ? ReadyQueue::kWindow : 100;
+      const uint64_t key = queue.virtual_time() + 1 + random() % span;
+      key_of[item->id] = key;
+      model.insert(key);
+      queue.Push(item, key);
+    } else {
+      auto* item = static_cast<TestItem*>(queue.Pop());
+      ASSERT_EQ(item == nullptr, model.empty());
+      if (item == nullptr) continue;
+      ASSERT_EQ(key_of[item->id], *model.begin()) << i;
+      model.erase(model.begin());
+      idle.push_back(item);
+    }
+  }
+  EXPECT_GT(queue.virtual_time(), 10 * ReadyQueue::kWindow);
+  while (queue.Pop() != nullptr) {
+  }
+}
+
+TEST(ReadyQueueTest, ItemsOutliveTheirQueueAndGiveTheirSlotsBack) {
+  auto slots = std::make_shared<ReadyQueue::Slots>();
+  std::unique_ptr<TestItem> item;
+  for (int i = 0; i < 20; ++i) {
+    ReadyQueue queue({.slots = slots});
+    item = std::make_unique<TestItem>(queue);
+    queue.Push(item.get(), 1);
+    EXPECT_EQ(queue.Pop(), item.get());
+  }
 }
 
 // Every item carries its number: one that is lost or popped twice shows.
 TEST(ReadyQueueTest, ConcurrentPushesAndPopsLoseNothing) {
   constexpr int kThreads = 4, kPerThread = 5'000;
-  ReadyQueue queue;
-  std::vector<TestItem> items(kThreads * kPerThread);
+  ReadyQueue queue({.shards = 2});
+  std::deque<TestItem> items;
+  for (int i = 0; i < kThreads * kPerThread; ++i) items.emplace_back(queue);
   std::vector<std::atomic<int>> popped(items.size());
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {

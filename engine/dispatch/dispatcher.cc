@@ -12,6 +12,26 @@ namespace {
 // Items that a worker runs before it lets the executor's other callbacks in.
 constexpr int kItemsPerTurn = 16;
 
+// Rows of virtual time that count as the same: a fraction of what a slice is
+// served at a time, and enough of them in the queue's window that a job over a
+// hundred million devices is in order.
+constexpr int kVirtualTimeShift = 12;
+
+ReadyQueue::Options ReadyOptions(const Executor& executor) {
+  ReadyQueue::Options options;
+  options.shards = std::min(executor.concurrency(), ReadyQueue::Cores());
+  options.key_shift = kVirtualTimeShift;
+  return options;
+}
+
+// What waits for tokens is popped by one worker at a time: no shards.
+ReadyQueue::Options PacedOptions(const ReadyQueue& ready) {
+  ReadyQueue::Options options;
+  options.slots = ready.slots();
+  options.key_shift = kVirtualTimeShift;
+  return options;
+}
+
 }  // namespace
 
 Dispatcher::Dispatcher(const Options& options)
@@ -22,7 +42,9 @@ Dispatcher::Dispatcher(const Options& options)
       commit_(*options.commit),
       index_(*options.index),
       notifier_(*options.notifier),
-      pacer_(options.profile.job_device_operations_per_second) {}
+      ready_(ReadyOptions(executor_)),
+      pacer_(options.profile.job_device_operations_per_second),
+      paced_(PacedOptions(ready_)) {}
 
 Dispatcher::~Dispatcher() {
   // What is still queued holds its job, which holds what is queued.
@@ -127,7 +149,7 @@ void Dispatcher::RunWorker() {
   }
   workers_.fetch_sub(1);
   // Pushed after our last Pop() while we still counted as a worker.
-  if (ready_.size() > 0) StartWorker();
+  if (!ready_.empty()) StartWorker();
 }
 
 uint64_t Dispatcher::CatchUp(Job& job, uint64_t virtual_time) {
@@ -239,7 +261,7 @@ void Dispatcher::OnTimer(const TimerEvent& event) {
       Wake(*item->work);
     }
     // Those that were woken may leave their tokens: the others come next.
-    if (paced_.size() > 0) ArmTokensTimer(now + pacer_.interval());
+    if (!paced_.empty()) ArmTokensTimer(now + pacer_.interval());
     return;
   }
   JobPtr job = FindBySerial(event.job);

@@ -329,7 +329,7 @@ void Dispatcher::BeginEvaluation(const JobPtr& job) {
   }
   // Only the shards that can hold a target.
   const auto evaluate_in = [&](int shard) {
-    auto work = std::make_unique<EvaluationWork>();
+    auto work = std::make_unique<EvaluationWork>(ready_.slots());
     work->job = job.get();
     work->shard = &index_.shard(shard);
     job->evaluations.push_back(std::move(work));
@@ -418,8 +418,9 @@ void Dispatcher::FinishEvaluation(const JobPtr& job) {
     if (work->targets.size() == 0) continue;
     device_count += work->targets.size();
     job->slices.push_back(std::make_unique<SliceWork>(
-        job.get(), static_cast<uint32_t>(job->slices.size()), work->shard,
-        &StateOf(*work->shard), work->cut, std::move(work->targets)));
+        ready_.slots(), job.get(), static_cast<uint32_t>(job->slices.size()),
+        work->shard, &StateOf(*work->shard), work->cut,
+        std::move(work->targets)));
   }
   job->started_time = Printable(clock_.Now());
 

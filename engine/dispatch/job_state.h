@@ -75,6 +75,8 @@ struct Inbox {
 // Evaluates the job's condition over one shard.
 class EvaluationWork : public Work {
  public:
+  using Work::Work;
+
   Job* job = nullptr;
   Shard* shard = nullptr;
   // The devices to ask, if the condition names them (Job::candidates).
@@ -87,19 +89,24 @@ class EvaluationWork : public Work {
 // Dispatches one slice and takes in its outcomes.
 class SliceWork : public Work {
  public:
-  SliceWork(Job* job, uint32_t number, Shard* shard, ShardState* shard_state,
+  SliceWork(const std::shared_ptr<ReadyQueue::Slots>& slots, Job* job,
+            uint32_t number, Shard* shard, ShardState* shard_state,
             uint64_t cut, RowSet targets)
-      : job(job),
+      : Work(slots),
+        job(job),
         number(number),
         shard(shard),
         shard_state(shard_state),
         cut(cut),
-        slice(std::move(targets)) {
+        slice(std::move(targets)),
+        waiting_for_tokens(slots) {
     waiting_for_tokens.work = this;
   }
 
   // Its place among those that wait for tokens.
   struct TokenWait : ReadyQueue::Item {
+    explicit TokenWait(std::shared_ptr<ReadyQueue::Slots> slots)
+        : Item(std::move(slots)) {}
     SliceWork* work = nullptr;
     std::shared_ptr<Job> owner;  // While it is there: see Work::owner.
   };

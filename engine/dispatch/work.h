@@ -16,6 +16,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "engine/schedule/ready_queue.h"
 
@@ -23,6 +24,8 @@ namespace muster {
 
 class Work : public ReadyQueue::Item {
  public:
+  explicit Work(std::shared_ptr<ReadyQueue::Slots> slots)
+      : Item(std::move(slots)) {}
   virtual ~Work() = default;
 
   // Of whoever queued the item, until it is popped: the job must not go away
