@@ -38,3 +38,8 @@ def muster_deps():
         name = "com_google_highway",
         libs = {":hwy": ["libhwy"]},
     )
+    _maybe(
+        pkg_config_repository,
+        name = "com_github_oneapi_onetbb",
+        libs = {":tbb": ["tbb"]},
+    )
