@@ -1,0 +1,204 @@
+// Explorer: runs a small concurrent program in every order of its steps.
+//
+// The threads are fibers; each access to a CheckedAtomic is a step, before
+// which the explorer decides who goes on.  Decisions are replayed, depth first,
+// until none is left.  Three kinds of them:
+//
+//   who       the next thread to move; those that take the processor from a
+//             thread that could go on are counted as preemptions
+//   what      a load that is not held back by what its thread has seen may
+//             return an older value; each that does is counted as stale
+//   freeze    a thread never runs again from here
+//
+// Memory is modelled by views: a thread, and each value ever stored, knows of
+// every location the oldest value that may still be read.  A release puts the
+// thread's view into the value, an acquire takes it out; a read-modify-write
+// reads the newest value and passes the view of the one before on (the release
+// sequence).  Sequentially consistent accesses also leave what they saw of
+// their own location in a common view, which bounds from below what later ones
+// may read: no more than C++20 promises, less than any machine does.  New
+// values go to the end of a location's order.  After "view-based operational
+// semantics": Kang et al., POPL 2017, and the C++20 model; bounded preemptions
+// are after CHESS (Musuvathi and Qadeer, PLDI 2007), sleep sets after Godefroid
+// (1996).
+#ifndef TESTS_INTERLEAVING_EXPLORER_H_
+#define TESTS_INTERLEAVING_EXPLORER_H_
+
+#include <ucontext.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace muster {
+
+class Explorer {
+ public:
+  static constexpr int kLocationsMax = 64;
+  static constexpr int kThreadsMax = 4;
+  using View = std::array<uint8_t, kLocationsMax>;
+
+  struct Limits {
+    int preemptions = 3;  // Negative: any number, with sleep sets.
+    int stale = 0;        // Loads that may return an older value.
+    bool freeze = false;  // One thread may stop for ever at any step.
+    int64_t executions = 50'000'000;
+    bool trace = false;
+    int steps = 3000;  // Of one execution; more is a failure: somebody waits.
+  };
+  struct Result {
+    int64_t executions = 0;
+    int64_t steps = 0;
+    bool complete = true;  // False: the limit of executions was reached.
+    std::string failure;   // Empty: none.
+    // The steps of the failure, a line each: thread, operation, location (by
+    // number, in the order they were made), which of its values was read.
+    std::string trace;
+  };
+
+  // One program: made anew for each execution.
+  class Program {
+   public:
+    virtual ~Program() = default;
+    virtual int threads() const = 0;
+    virtual void Run(int thread) = 0;
+    // After all threads have ended or frozen.  `frozen`: a thread or -1.
+    virtual void Check(int frozen) = 0;
+  };
+
+  // Stops at the first failure.
+  static Result Explore(const Limits& limits,
+                        const std::function<std::unique_ptr<Program>()>& make);
+
+  // ------------------------------------------------ called by the program
+  static Explorer& Get() { return *current_; }
+
+  // Ends the execution with a failure.
+  void Fail(const std::string& what);
+  // Steps so far: a clock.
+  int64_t now() const { return steps_; }
+  // The thread that runs; -1 before and after all of them.
+  int running() const { return running_; }
+  // The running thread begins an operation with its next step; and which step
+  // that was.
+  void Begin() {
+    if (running_ >= 0) threads_[running_].begin = -1;
+  }
+  int64_t begin() const { return threads_[running_].begin; }
+  // An operation of the running thread has returned: what it did counts even
+  // if the thread freezes later.
+  void Returned();
+
+  // ------------------------------------------------- called by the atomics
+  int NewLocation(uint64_t value);
+  uint64_t Load(int location, std::memory_order order);
+  void Store(int location, uint64_t value, std::memory_order order);
+  bool CompareExchange(int location, uint64_t* expected, uint64_t desired,
+                       std::memory_order success, std::memory_order failure);
+  uint64_t Newest(int location) const {
+    return locations_[location].back().value;
+  }
+  // Plain memory: no step; an access that does not know the last write races.
+  void PlainWrite(int location);
+  void PlainRead(int location);
+
+ private:
+  struct Message {
+    uint64_t value;
+    View view;
+  };
+  struct Thread {
+    ucontext_t context;
+    std::vector<char> stack;
+    View view;
+    View returned;  // At the last Returned().
+    bool done = false;
+    int64_t begin = -1;  // First step of the operation under way.
+    int location = 0;    // Of the step that it is about to do.
+    bool writes = false;
+  };
+  struct Decision {
+    int chosen;
+    int options;
+  };
+
+  void Trace(const char* what, int location, size_t read);
+  void RunOnce(const std::function<std::unique_ptr<Program>()>& make);
+  static void Entry();
+  int Choose(int options);
+  void Step(int location, bool writes);
+  void Leave();  // To the main context, never to return.
+  void SwitchTo(int thread);
+  int PickThread(bool current_can_go_on);
+  bool WakesFromSleep(int thread, int location, bool writes) const;
+  View& view() { return running_ < 0 ? main_view_ : threads_[running_].view; }
+
+  static Explorer* current_;
+
+  Limits limits_;
+  Result result_;
+  std::vector<Decision> path_;
+  size_t depth_ = 0;
+
+  // Of one execution.
+  Program* program_ = nullptr;
+  ucontext_t main_;
+  View main_view_;
+  View common_;
+  std::vector<Message> locations_[kLocationsMax];
+  int location_count_ = 0;
+  Thread threads_[kThreadsMax];
+  int thread_count_ = 0;
+  int running_ = -1;
+  int frozen_ = -1;
+  int preemptions_ = 0;
+  int stale_ = 0;
+  unsigned asleep_ = 0;
+  int64_t steps_ = 0;
+  int64_t alone_ = 0;  // Steps outside the threads.
+  bool over_ = false;  // Failed, or the same as one explored before.
+};
+
+// In place of std::atomic.
+template <typename T>
+class CheckedAtomic {
+ public:
+  CheckedAtomic(T value = 0)  // NOLINT: as std::atomic.
+      : location_(Explorer::Get().NewLocation(value)) {}
+  T load(std::memory_order order) const {
+    return static_cast<T>(Explorer::Get().Load(location_, order));
+  }
+  void store(T value, std::memory_order order) {
+    Explorer::Get().Store(location_, value, order);
+  }
+  bool compare_exchange_strong(T& expected, T desired,
+                               std::memory_order success,
+                               std::memory_order failure) {
+    return Explorer::Get().CompareExchange(location_, &expected, desired,
+                                           success, failure);
+  }
+  // Not a step: for the test itself.
+  T newest() const { return static_cast<T>(Explorer::Get().Newest(location_)); }
+
+ private:
+  const int location_;
+};
+
+// Memory that is not atomic.
+class CheckedPlain {
+ public:
+  CheckedPlain() : location_(Explorer::Get().NewLocation(0)) {}
+  void Write() { Explorer::Get().PlainWrite(location_); }
+  void Read() { Explorer::Get().PlainRead(location_); }
+
+ private:
+  const int location_;
+};
+
+}  // namespace muster
+
+#endif  // TESTS_INTERLEAVING_EXPLORER_H_
