@@ -37,8 +37,13 @@ absl::Status Validate(const EngineOptions& o) {
   if (o.range_rows_max < 1 || o.range_rows_max > 4096) {
     return OutOfRange("range_rows_max", o.range_rows_max, 1, 4096);
   }
-  if (o.jobs_retained_max < 1 || o.jobs_retained_max > 10'000'000) {
-    return OutOfRange("jobs_retained_max", o.jobs_retained_max, 1, 10'000'000);
+  if (o.slices_retained_max < 1 || o.slices_retained_max > kSlicesRetainedMax) {
+    return OutOfRange("slices_retained_max", o.slices_retained_max, 1,
+                      kSlicesRetainedMax);
+  }
+  if (o.jobs_retained_max < 1 || o.jobs_retained_max > kJobsRetainedMax) {
+    return OutOfRange("jobs_retained_max", o.jobs_retained_max, 1,
+                      kJobsRetainedMax);
   }
   if (o.twin_count_max < 1 || o.twin_count_max > 1'000'000'000) {
     return OutOfRange("twin_count_max", o.twin_count_max, 1, 1'000'000'000);
@@ -149,6 +154,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
   d.parse.strict_job_value_charset = options.strict_job_value_charset;
   d.range_rows_max = options.range_rows_max;
   d.jobs_retained_max = options.jobs_retained_max;
+  d.slices_retained_max = options.slices_retained_max;
   p.dispatcher = std::make_shared<Dispatcher>(d);
   p.twin_journal->Connect(p.index.get(), p.dispatcher.get(), p.notifier.get());
   p.transport->Start(p.dispatcher.get());
@@ -367,6 +373,7 @@ EngineStats Engine::Stats() const {
   stats.twins = parts_->index->size();
   stats.executions_dispatched = dispatched.executions_dispatched;
   stats.outcomes_dropped = dispatched.outcomes_dropped;
+  stats.workers = dispatched.workers;
   stats.journal_bytes = parts_->commit->bytes();
   stats.twin_bytes = parts_->index->MemoryUsage();
   return stats;

@@ -70,17 +70,23 @@ struct EngineOptions {
   FunctionProfile function_profile = FunctionProfile::kAll;
   bool strict_job_value_charset = false;
 
-  int range_rows_max = 256;              // Executions per Send(); [1, 4096].
-  int64_t jobs_retained_max = 100'000;   // CreateJob() refuses beyond this.
+  int range_rows_max = 256;  // Executions per Send(); [1, 4096].
+  // CreateJob() refuses beyond this; in [1, kJobsRetainedMax].
+  int64_t jobs_retained_max = 100'000;
+  // A job has a slice for each shard with devices of it.  One that would go
+  // beyond this fails when it is due; in [1, kSlicesRetainedMax].
+  int64_t slices_retained_max = kSlicesRetainedMax;
   int64_t twin_count_max = 100'000'000;  // UpsertTwin() refuses beyond this.
 };
 
 struct EngineStats {
   int64_t twins = 0;
   int64_t executions_dispatched = 0;
-  int64_t outcomes_dropped = 0;  // Late, or for the second time.
-  int64_t journal_bytes = 0;     // Handed to the journal.
-  int64_t twin_bytes = 0;        // Heap bytes of the twin index, about.
+  // Late, for the second time, or too many at a time: see transport.h.
+  int64_t outcomes_dropped = 0;
+  int64_t journal_bytes = 0;  // Handed to the journal.
+  int64_t twin_bytes = 0;     // Heap bytes of the twin index, about.
+  std::vector<WorkerStats> workers;
 };
 
 class Engine {

@@ -18,8 +18,8 @@
 
 namespace muster {
 
-// Names one attempt of one execution, for good: it goes out with the work, comes
-// back with the outcome, and is never used twice.  Opaque to transports.
+// Names one attempt of one execution, for good: it goes out with the work,
+// comes back with the outcome, and is never used twice.  Opaque to transports.
 struct AttemptKey {
   uint64_t value = 0;
 
@@ -53,9 +53,9 @@ enum class OutcomeCode : uint8_t {
   kBusy,          // Too many methods in flight there; the method did not run.
   kBadResponse,   // An answer that is no JSON or has no status; it ran.
   kResponseTooLarge,  // An answer over 128 KB; it ran.
-  kLinkLost,      // The link failed after sending; the method may have run.
-  kTimeout,       // No answer within response_timeout; it may have run.
-  kError,         // Anything else; it may have run.
+  kLinkLost,          // The link failed after sending; the method may have run.
+  kTimeout,           // No answer within response_timeout; it may have run.
+  kError,             // Anything else; it may have run.
 };
 
 struct Outcome {
@@ -77,7 +77,12 @@ class TransportSink {
   virtual ~TransportSink() = default;
 
   // For each attempt that Send() took at most one outcome; a second one, or one
-  // for an attempt that has timed out meanwhile, is dropped and counted.
+  // for an attempt that has timed out meanwhile, is dropped and counted.  Takes
+  // no lock but for the look-up of a job, and to start a worker.  So many
+  // outcomes of a job may wait to be taken in, four for each device of a shard,
+  // that a transport gets there by repeating itself only; what comes beyond is
+  // dropped and counted too, and an execution whose only outcome it was ends by
+  // its response timeout.
   virtual void OnOutcomes(absl::Span<const Outcome> outcomes) = 0;
 
   // Changes of one device are reported in the order in which they happened.  A

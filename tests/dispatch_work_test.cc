@@ -60,7 +60,7 @@ class World {
   bool unseen() const { return unseen_; }
 
  private:
-  Work work_{std::make_shared<ReadyQueue::Slots>()};
+  Work work_{std::make_shared<ReadyQueue::Slots>(), Work::Kind::kSlice};
   std::vector<int> left_;
   int queued_ = 0;
   bool running_[2] = {false, false};
@@ -103,7 +103,7 @@ TEST(WorkTest, WhatWasDoneBeforeAWakeIsSeenByARun) {
     int seen[kWakers] = {};  // Plain: two runs at once would race.
   };
   ReadyQueue queue;
-  Item item(queue.slots());
+  Item item(queue.slots(), Work::Kind::kSlice);
   std::atomic<int> wakers_left{kWakers};
   std::atomic<int> published[kWakers] = {};
   std::vector<std::thread> threads;

@@ -272,6 +272,42 @@ TEST(Pacing, TwoJobsShareTheRate) {
   EXPECT_LE(std::abs(a - b), 12) << a << " and " << b;
 }
 
+TEST(Pacing, JobsShareTheRateByWeight) {
+  Hub hub({.profile = *FindProfile("s2")});
+  for (int i = 0; i < 1000; ++i) hub.AddDevice(Device(i));
+  JobRequest light = Method("light"), heavy = Method("heavy");
+  heavy.weight = 300;
+  ASSERT_TRUE(hub.engine().CreateJob(light).ok());
+  ASSERT_TRUE(hub.engine().CreateJob(heavy).ok());
+  hub.time.Advance(absl::Seconds(60));
+  const double ratio =
+      static_cast<double>(hub.Get("heavy").statistics->succeeded_count) /
+      static_cast<double>(hub.Get("light").statistics->succeeded_count);
+  EXPECT_GE(ratio, 2.6);
+  EXPECT_LE(ratio, 3.4);
+  EXPECT_EQ(hub.Get("heavy").weight, 300);
+}
+
+TEST(Pacing, AnEmergencyGoesFirst) {
+  Hub hub({.profile = *FindProfile("s2")});
+  for (int i = 0; i < 1000; ++i) hub.AddDevice(Device(i));
+  ASSERT_TRUE(hub.engine().CreateJob(Method("normal")).ok());
+  JobRequest low = Method("low"), emergency = Method("emergency");
+  low.priority = JobPriority::kLow;
+  emergency.priority = JobPriority::kEmergency;
+  ASSERT_TRUE(hub.engine().CreateJob(low).ok());
+  hub.time.Advance(absl::Seconds(10));
+  const int64_t before = hub.Get("normal").statistics->succeeded_count;
+  EXPECT_GT(before, 90);
+  // Somebody's turn at the tokens may be under way.
+  EXPECT_LE(hub.Get("low").statistics->succeeded_count, 2);
+  ASSERT_TRUE(hub.engine().CreateJob(emergency).ok());
+  hub.time.Advance(absl::Seconds(20));
+  EXPECT_LE(hub.Get("normal").statistics->succeeded_count, before + 2);
+  EXPECT_GE(hub.Get("emergency").statistics->succeeded_count, 195);
+  EXPECT_EQ(hub.Get("emergency").priority, JobPriority::kEmergency);
+}
+
 // Slices whose turn gives nothing to do must not keep the others from theirs.
 TEST(Pacing, NobodyIsForgottenWhoWaitsForTokens) {
   Hub hub({.profile = *FindProfile("s1")});
@@ -382,6 +418,19 @@ TEST(Admission, ACancelledDueJobGivesItsPlaceBack) {
   EXPECT_EQ(hub.Status("one"), JobStatus::kCompleted);
   EXPECT_EQ(hub.Status("three"), JobStatus::kCompleted);
   EXPECT_EQ(hub.Status("two"), JobStatus::kCancelled);
+}
+
+TEST(Clocks, AStartInTheYear2050) {
+  Hub hub;
+  for (int i = 0; i < 10; ++i) hub.AddDevice(Device(i));
+  JobRequest job = Method("j");
+  job.start_time = absl::FromCivil(absl::CivilSecond(2050, 3, 1, 12, 0, 0),
+                                   absl::UTCTimeZone());
+  ASSERT_TRUE(hub.engine().CreateJob(job).ok());
+  hub.time.Advance(*job.start_time - hub.time.Now() - absl::Milliseconds(1));
+  EXPECT_EQ(hub.Get("j").status, JobStatus::kScheduled);
+  hub.time.Advance(absl::Milliseconds(1));
+  EXPECT_EQ(Counts(hub.Get("j")), "10 / f0 s10 r0 p0");
 }
 
 TEST(Clocks, AStepOfTheWallClockMovesStartsButNoLimits) {
@@ -666,6 +715,7 @@ TEST(EngineOptionsTest, BadOnesAreNamed) {
       {{.range_rows_max = 4097},
        "range_rows_max must be in [1, 4096]; got 4097"},
       {{.jobs_retained_max = 0}, "jobs_retained_max must be in"},
+      {{.slices_retained_max = 0}, "slices_retained_max must be in"},
       {{.twin_count_max = -1}, "twin_count_max must be in"},
       {{.profile = {.active_jobs_max = 0}}, "profile.active_jobs_max must be"},
   };
@@ -674,6 +724,18 @@ TEST(EngineOptionsTest, BadOnesAreNamed) {
     EXPECT_EQ(engine.status().code(), absl::StatusCode::kInvalidArgument);
     EXPECT_TRUE(absl::StrContains(engine.status().message(), c.message))
         << engine.status();
+  }
+}
+
+TEST(EngineLimits, Weights) {
+  Hub hub;
+  for (int weight : {-1, 0, 1001}) {
+    JobRequest job = Method("j");
+    job.weight = weight;
+    const absl::Status status = hub.engine().CreateJob(job).status();
+    EXPECT_EQ(ErrorCodeOf(status), ErrorCode::kArgumentInvalid) << weight;
+    EXPECT_EQ(status.message(),
+              absl::StrCat("weight must be in [1, 1000]; got ", weight));
   }
 }
 
@@ -686,6 +748,26 @@ TEST(EngineLimits, JobsRetained) {
             ErrorCode::kThrottlingException);
   hub.time.Advance(absl::Hours(24 * 31));
   EXPECT_TRUE(hub.engine().CreateJob(Method("c")).ok());
+}
+
+TEST(EngineLimits, SlicesRetained) {
+  Hub hub({.slices_retained_max = 20});
+  for (int i = 0; i < 200; ++i) hub.AddDevice(Device(i));
+  // A slice in each of 16 partitions, and one.
+  ASSERT_TRUE(hub.engine().CreateJob(Method("a")).ok());
+  EXPECT_EQ(hub.Finish("a").status, JobStatus::kCompleted);
+  ASSERT_TRUE(hub.engine().CreateJob(Method("b")).ok());
+  const JobInfo refused = hub.Finish("b");
+  EXPECT_EQ(refused.status, JobStatus::kFailed);
+  EXPECT_NE(refused.failure_reason.find("at most 20 slices"), std::string::npos)
+      << refused.failure_reason;
+  JobRequest one = Method("c");
+  one.query_condition = absl::StrCat("deviceId = '", Device(7), "'");
+  ASSERT_TRUE(hub.engine().CreateJob(one).ok());
+  EXPECT_EQ(hub.Finish("c").status, JobStatus::kCompleted);
+  hub.time.Advance(absl::Hours(24 * 31));
+  ASSERT_TRUE(hub.engine().CreateJob(Method("d")).ok());
+  EXPECT_EQ(Counts(hub.Finish("d")), "200 / f0 s200 r0 p0");
 }
 
 TEST(EngineTest, TwoEnginesShareNothing) {

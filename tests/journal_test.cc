@@ -61,7 +61,7 @@ TEST(MemoryJournalTest, ForgetsTheOldestBeyondItsLimit) {
 std::vector<Record> SomeOfEach() {
   const absl::Time t = absl::FromUnixNanos(1'930'000'000'123'456'789);
   return {
-      JobCreatedRecord{7, "job-1", t, R"({"type":"x"})"},
+      JobCreatedRecord{7, "job-1", t, R"({"type":"x"})", 2, 100},
       TargetsRecord{7, 3, 12, 99, {0, 1, 5, 16'383}},
       JobStartedRecord{7, t, 4, 1'000'000},
       DispatchedRecord{7, 3, t, {2, 3, 4, 400}},

@@ -1,4 +1,4 @@
-// Ready queue, timers, pacer, executor.
+// Ready queue, pacer, executor.
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -15,7 +15,6 @@
 #include "engine/schedule/executor.h"
 #include "engine/schedule/pacer.h"
 #include "engine/schedule/ready_queue.h"
-#include "engine/schedule/timer_queue.h"
 #include "gtest/gtest.h"
 #include "tests/simulated/simulated_executor.h"
 
@@ -179,22 +178,6 @@ TEST(ReadyQueueTest, ConcurrentPushesAndPopsLoseNothing) {
     popped[item->id].fetch_add(1);
   }
   for (size_t i = 0; i < popped.size(); ++i) ASSERT_EQ(popped[i], 1) << i;
-}
-
-TEST(TimerQueueTest, InOrderOfDueTimesThenOfArrival) {
-  TimerQueue<absl::Duration, int> timers;
-  EXPECT_TRUE(timers.Add(absl::Seconds(5), 1));
-  EXPECT_FALSE(timers.Add(absl::Seconds(9), 2));
-  EXPECT_FALSE(timers.Add(absl::Seconds(5), 3));  // Not earlier.
-  EXPECT_TRUE(timers.Add(absl::Seconds(1), 4));
-  EXPECT_EQ(timers.NextDue(), absl::Seconds(1));
-  EXPECT_EQ(timers.PopDue(absl::Milliseconds(999)), std::nullopt);
-  EXPECT_EQ(timers.PopDue(absl::Seconds(7)), 4);
-  EXPECT_EQ(timers.PopDue(absl::Seconds(7)), 1);
-  EXPECT_EQ(timers.PopDue(absl::Seconds(7)), 3);
-  EXPECT_EQ(timers.PopDue(absl::Seconds(7)), std::nullopt);
-  EXPECT_EQ(timers.PopDue(absl::InfiniteDuration()), 2);
-  EXPECT_EQ(timers.NextDue(), std::nullopt);
 }
 
 TEST(PacerTest, UnlimitedGivesWhatIsWanted) {

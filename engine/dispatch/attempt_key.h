@@ -33,6 +33,11 @@ inline AttemptKeyParts SplitAttemptKey(AttemptKey key) {
           static_cast<uint8_t>(key.value & 0x3f)};
 }
 
+// Whether both are of one slice of one job.
+inline bool OfSameSlice(AttemptKey a, AttemptKey b) {
+  return a.value >> 20 == b.value >> 20;
+}
+
 }  // namespace muster
 
 #endif  // ENGINE_DISPATCH_ATTEMPT_KEY_H_

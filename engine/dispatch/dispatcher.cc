@@ -4,23 +4,39 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/memory/memory.h"
 #include "engine/dispatch/attempt_key.h"
+#include "engine/model/check.h"
+#include "engine/model/limits.h"
 
 namespace muster {
 namespace {
 
-// Items that a worker runs before it lets the executor's other callbacks in.
-constexpr int kItemsPerTurn = 16;
+// Timers of each clock that a worker looks after before it takes an item: a
+// few, so that nobody waits while those of a thousand jobs are due.
+constexpr int kTimersPerStep = 8;
 
-// Rows of virtual time that count as the same: a fraction of what a slice is
-// served at a time, and enough of them in the queue's window that a job over a
-// hundred million devices is in order.
-constexpr int kVirtualTimeShift = 12;
+// A run costs at least as much as one that serves so many rows: to take in
+// outcomes is work too.
+constexpr int64_t kRowsPerRunMin = 256;
+
+// Width of a bucket of virtual time.  The window is 16,383 buckets, a run of
+// the default weight four of them.  Wider, and weights over 400 would not hold
+// between two slices; narrower, and fewer than 4,000 slices of the default
+// weight would fit.
+constexpr int kVirtualTimeShift = 6;
+
+// The same for tokens: what a slice takes at a time is sixteen buckets, so that
+// all weights hold, and a thousand slices fit.
+constexpr int64_t kPacedUnitsPerTurn = 1024;
+constexpr int kPacedTimeShift = 6;
 
 ReadyQueue::Options ReadyOptions(const Executor& executor) {
   ReadyQueue::Options options;
-  options.shards = std::min(executor.concurrency(), ReadyQueue::Cores());
+  options.shards = std::min(
+      {executor.concurrency(), ReadyQueue::Cores(), ReadyQueue::kShardsMax});
   options.key_shift = kVirtualTimeShift;
+  options.classes = kJobPriorities;
   return options;
 }
 
@@ -28,7 +44,8 @@ ReadyQueue::Options ReadyOptions(const Executor& executor) {
 ReadyQueue::Options PacedOptions(const ReadyQueue& ready) {
   ReadyQueue::Options options;
   options.slots = ready.slots();
-  options.key_shift = kVirtualTimeShift;
+  options.classes = kJobPriorities;
+  options.key_shift = kPacedTimeShift;
   return options;
 }
 
@@ -43,8 +60,19 @@ Dispatcher::Dispatcher(const Options& options)
       index_(*options.index),
       notifier_(*options.notifier),
       ready_(ReadyOptions(executor_)),
+      timers_(ready_.slots()),
+      wall_timers_(ready_.slots()),
       pacer_(options.profile.job_device_operations_per_second),
-      paced_(PacedOptions(ready_)) {}
+      workers_(std::make_shared<Workers>(&executor_, &clock_,
+                                         static_cast<WorkSource*>(this))),
+      scratches_(workers_->count()),
+      paced_(PacedOptions(ready_)),
+      paced_units_per_token_(std::max<int64_t>(
+          1, kPacedUnitsPerTurn /
+                 std::min<int64_t>(options.range_rows_max, pacer_.share()))),
+      tokens_timer_(ready_.slots(), Timer::Kind::kTokens),
+      rechecks_(DeadlineStore::Options(), clock_.Monotonic()),
+      rechecks_timer_(ready_.slots(), Timer::Kind::kRechecks) {}
 
 Dispatcher::~Dispatcher() {
   // What is still queued holds its job, which holds what is queued.
@@ -55,33 +83,27 @@ Dispatcher::~Dispatcher() {
   while (auto* item = static_cast<SliceWork::TokenWait*>(paced_.Pop())) {
     owners.push_back(std::move(item->owner));
   }
+  for (DelayQueue* queue : {&timers_, &wall_timers_}) {
+    while (auto* timer = static_cast<Timer*>(queue->PopDue(
+               absl::InfiniteDuration(), [](auto*) { return false; }))) {
+      if (timer->kind == Timer::Kind::kJob) {
+        delete static_cast<JobTimer*>(timer);
+      } else if (timer->kind == Timer::Kind::kResponses) {
+        owners.push_back(
+            std::move(static_cast<SliceWork::ResponseTimer*>(timer)->owner));
+      }
+    }
+  }
 }
 
 void Dispatcher::Stop() {
-  {
-    absl::MutexLock lock(&pool_mutex_);
-    stopping_.store(true);
-    pool_mutex_.Await(
-        absl::Condition(+[](int* inside) { return *inside == 0; }, &inside_));
-  }
+  workers_->Stop();
   // Whoever waits for a job waits for nothing now.
   absl::MutexLock lock(&jobs_mutex_);
   for (auto& [id, job] : jobs_) {
     absl::MutexLock job_lock(&job->mutex);
     job->stopped = true;
   }
-}
-
-bool Dispatcher::Enter() {
-  absl::MutexLock lock(&pool_mutex_);
-  if (stopping_.load()) return false;
-  ++inside_;
-  return true;
-}
-
-void Dispatcher::Leave() {
-  absl::MutexLock lock(&pool_mutex_);
-  --inside_;
 }
 
 Slice::Stamp Dispatcher::Now() const {
@@ -103,68 +125,64 @@ ShardState& Dispatcher::StateOf(const Shard& shard) {
 
 // ----------------------------------------------------------------- workers
 
-void Dispatcher::StartWorker() {
-  int workers = workers_.load();
-  do {
-    if (stopping_.load() || workers >= executor_.concurrency()) return;
-  } while (!workers_.compare_exchange_weak(workers, workers + 1));
-  executor_.Run([self = weak_from_this()]() {
-    auto dispatcher = self.lock();
-    if (dispatcher == nullptr || !dispatcher->Enter()) return;
-    dispatcher->RunWorker();
-    dispatcher->Leave();
-  });
+bool Dispatcher::RunOne(int worker) {
+  const absl::Duration now = clock_.Monotonic();
+  const bool found = ExpireTimers(now);
+  Work* work = static_cast<Work*>(ready_.Pop());
+  if (work == nullptr) return found;
+  const std::shared_ptr<void> owner = std::move(work->owner);
+  work->Begin();
+  if (work->kind == Work::Kind::kEvaluation) {
+    // The last evaluation of a job deletes all of them.
+    RunEvaluation(static_cast<EvaluationWork&>(*work));
+    return true;
+  }
+  auto& slice = static_cast<SliceWork&>(*work);
+  Scratch& scratch = scratches_[worker];
+  scratch.rows = 0;
+  RunSlice(slice, scratch);
+  const int64_t cost =
+      Charge(*slice.job, std::max<int64_t>(scratch.rows, kRowsPerRunMin));
+  slice.job->virtual_time.fetch_add(static_cast<uint64_t>(cost - work->charged),
+                                    std::memory_order_relaxed);
+  if (slice.End()) Push(&slice, *slice.job);
+  return true;
 }
 
-void Dispatcher::RunWorker() {
-  std::unique_ptr<Scratch> scratch;
-  {
-    absl::MutexLock lock(&pool_mutex_);
-    if (!scratches_.empty()) {
-      scratch = std::move(scratches_.back());
-      scratches_.pop_back();
-    }
-  }
-  if (scratch == nullptr) scratch = std::make_unique<Scratch>();
+bool Dispatcher::HasWork() { return !ready_.empty(); }
 
-  for (int n = 0; n < kItemsPerTurn && !stopping_.load(); ++n) {
-    ExpireTimers();
-    Work* work = static_cast<Work*>(ready_.Pop());
-    if (work == nullptr) break;
-    const std::shared_ptr<void> owner = std::move(work->owner);
-    work->Begin();
-    if (auto* slice = dynamic_cast<SliceWork*>(work)) {
-      RunSlice(*slice, *scratch);
-      if (slice->End()) Push(slice, *slice->job);
-    } else {
-      // The last evaluation of a job deletes all of them.
-      RunEvaluation(static_cast<EvaluationWork&>(*work));
-    }
-  }
-
-  ArmTimer();
-  {
-    absl::MutexLock lock(&pool_mutex_);
-    scratches_.push_back(std::move(scratch));
-  }
-  workers_.fetch_sub(1);
-  // Pushed after our last Pop() while we still counted as a worker.
-  if (!ready_.empty()) StartWorker();
-}
-
-uint64_t Dispatcher::CatchUp(Job& job, uint64_t virtual_time) {
-  uint64_t own = job.virtual_time.load(std::memory_order_relaxed);
+uint64_t Dispatcher::CatchUp(std::atomic<uint64_t>& time,
+                             uint64_t virtual_time) {
+  uint64_t own = time.load(std::memory_order_relaxed);
   while (own < virtual_time &&
-         !job.virtual_time.compare_exchange_weak(own, virtual_time,
-                                                 std::memory_order_relaxed)) {
+         !time.compare_exchange_weak(own, virtual_time,
+                                     std::memory_order_relaxed)) {
   }
   return std::max(own, virtual_time);
 }
 
+int64_t Dispatcher::Charge(const Job& job, int64_t rows) {
+  return rows * kJobWeightDefault / job.request.weight;
+}
+
+void Dispatcher::ChargeTokens(Job& job, int64_t tokens) {
+  if (pacer_.unlimited()) return;
+  job.paced_time.fetch_add(
+      static_cast<uint64_t>(Charge(job, tokens * paced_units_per_token_)),
+      std::memory_order_relaxed);
+}
+
 void Dispatcher::Push(Work* work, Job& job) {
+  const int priority = static_cast<int>(job.request.priority);
   work->owner = job.shared_from_this();
-  ready_.Push(work, CatchUp(job, ready_.virtual_time()));
-  StartWorker();
+  // Charged in advance, so that the thousand slices of a job that starts line
+  // up one behind the other, with room between them for a smaller job's.
+  work->charged = Charge(job, kRowsPerRunMin);
+  const uint64_t key = CatchUp(job.virtual_time, ready_.virtual_time(priority));
+  job.virtual_time.fetch_add(static_cast<uint64_t>(work->charged),
+                             std::memory_order_relaxed);
+  ready_.Push(work, key, priority);
+  workers_->Wake();
 }
 
 void Dispatcher::Wake(SliceWork& slice) {
@@ -172,164 +190,208 @@ void Dispatcher::Wake(SliceWork& slice) {
 }
 
 void Dispatcher::Post(void (Dispatcher::*step)(JobPtr), JobPtr job) {
-  executor_.Run([self = weak_from_this(), step, job = std::move(job)]() {
-    auto dispatcher = self.lock();
-    if (dispatcher == nullptr || !dispatcher->Enter()) return;
-    (dispatcher.get()->*step)(job);
-    dispatcher->Leave();
-  });
+  workers_->Post([this, step, job = std::move(job)]() { (this->*step)(job); });
 }
 
 // ------------------------------------------------------------------ timers
 
-void Dispatcher::AddTimer(absl::Duration due, const TimerEvent& event) {
-  if (timers_.Add(due, event)) ArmTimer();
+absl::Duration Dispatcher::NextDue() {
+  const absl::Duration due = timers_.NextDue();
+  const absl::Duration wall_due = wall_timers_.NextDue();
+  if (wall_due == absl::InfiniteDuration()) return due;
+  return std::min(due, PlanFor(wall_due));
 }
 
-void Dispatcher::AddStartTimer(absl::Time due, const TimerEvent& event) {
-  if (start_timers_.Add(due, event)) ArmTimer();
+absl::Duration Dispatcher::PlanFor(absl::Duration wall_due) {
+  // No clock says when it is set forward: look again in between, more often
+  // when the time is near.
+  const absl::Duration left = wall_due - (clock_.Now() - absl::UnixEpoch());
+  return clock_.Monotonic() + std::min(left, left > absl::Hours(24)
+                                                 ? absl::Hours(1)
+                                                 : absl::Minutes(1));
 }
 
-void Dispatcher::AddWallTimer(absl::Time due, const TimerEvent& event) {
-  if (wall_timers_.Add(due, event)) ArmTimer();
+void Dispatcher::AddTimer(Timer* timer, absl::Duration due) {
+  timers_.Push(timer, due, clock_.Monotonic());
+  workers_->WakeAt(absl::Ceil(due, DelayQueue::kTick));
+}
+
+void Dispatcher::AddJobTimer(JobTimer::Event event, const Job& job,
+                             absl::Duration due) {
+  AddTimer(new JobTimer(ready_.slots(), event, job.serial), due);
+}
+
+void Dispatcher::AddWallTimer(JobTimer::Event event, const Job& job,
+                              absl::Time due) {
+  const absl::Duration since_epoch = due - absl::UnixEpoch();
+  wall_timers_.Push(new JobTimer(ready_.slots(), event, job.serial),
+                    since_epoch, clock_.Now() - absl::UnixEpoch());
+  workers_->WakeAt(PlanFor(absl::Ceil(since_epoch, DelayQueue::kTick)));
 }
 
 void Dispatcher::ArmTokensTimer(absl::Duration due) {
   if (tokens_timer_armed_.exchange(true)) return;
-  AddTimer(due, {TimerEvent::kTokens, 0, 0});
+  AddTimer(&tokens_timer_, due);
 }
 
-void Dispatcher::ArmTimer() {
-  if (stopping_.load()) return;
-  const absl::Duration now = clock_.Monotonic();
-  absl::Duration due = absl::InfiniteDuration();
-  if (auto next = timers_.NextDue()) due = *next;
-  if (auto next = wall_timers_.NextDue()) {
-    due = std::min(due, now + (*next - clock_.Now()));
+bool Dispatcher::AddRecheck(AttemptKey attempt, absl::Duration due) {
+  absl::MutexLock lock(&rechecks_mutex_);
+  if (!rechecks_.Add(due, attempt.value)) return false;
+  if (!rechecks_armed_) {
+    rechecks_armed_ = true;
+    AddTimer(&rechecks_timer_, due);
   }
-  if (auto next = start_timers_.NextDue()) {
-    // No clock says when it is set: look again in between.
-    const absl::Duration left = *next - clock_.Now();
-    due = std::min(
-        due, now + std::min(left, left > absl::Hours(24) ? absl::Hours(1)
-                                                         : absl::Minutes(1)));
-  }
-  if (due == absl::InfiniteDuration()) return;
-  {
-    absl::MutexLock lock(&timer_mutex_);
-    if (armed_ <= due) return;
-    armed_ = due;
-  }
-  executor_.RunAt(due, [self = weak_from_this(), due]() {
-    auto dispatcher = self.lock();
-    if (dispatcher == nullptr) return;
-    {
-      absl::MutexLock lock(&dispatcher->timer_mutex_);
-      if (dispatcher->armed_ == due) {
-        dispatcher->armed_ = absl::InfiniteDuration();
-      }
-    }
-    // A worker expires timers first, and arms the next when it leaves.  If all
-    // are busy, one of them does.
-    dispatcher->StartWorker();
-  });
+  return true;
 }
 
-void Dispatcher::ExpireTimers() {
-  // A few at a time: other workers do not wait while a thousand jobs end.
-  constexpr int kEventsMax = 64;
-  const absl::Duration monotonic = clock_.Monotonic();
-  const absl::Time now = clock_.Now();
-  for (int n = 0; n < kEventsMax; ++n) {
-    std::optional<TimerEvent> event = timers_.PopDue(monotonic);
-    if (!event.has_value()) event = start_timers_.PopDue(now);
-    if (!event.has_value()) event = wall_timers_.PopDue(now);
-    if (!event.has_value()) return;
-    OnTimer(*event);
-  }
+bool Dispatcher::IsWanted(const Timer& timer) const {
+  if (timer.kind != Timer::Kind::kJob) return true;
+  const auto& job_timer = static_cast<const JobTimer&>(timer);
+  const JobPtr job = FindBySerial(job_timer.job);
+  if (job == nullptr) return false;
+  if (job_timer.event == JobTimer::kHistoryEnd) return true;
+  absl::MutexLock lock(&job->mutex);
+  return !IsTerminal(job->status);
 }
 
-void Dispatcher::OnTimer(const TimerEvent& event) {
-  if (event.kind == TimerEvent::kTokens) {
-    const absl::Duration now = clock_.Monotonic();
-    tokens_timer_armed_.store(false);
-    for (int64_t tokens = pacer_.Available(now); tokens > 0; --tokens) {
-      auto* item = static_cast<SliceWork::TokenWait*>(paced_.Pop());
-      if (item == nullptr) return;
-      const std::shared_ptr<Job> owner = std::move(item->owner);
-      item->work->paced.store(false);
-      Wake(*item->work);
+bool Dispatcher::ExpireTimers(absl::Duration now) {
+  const auto wanted = [this](DelayQueue::Timer* timer) {
+    return IsWanted(*static_cast<Timer*>(timer));
+  };
+  bool found = false;
+  const auto expire = [&](DelayQueue& queue, absl::Duration queue_now) {
+    for (int n = 0; n < kTimersPerStep; ++n) {
+      auto* timer = static_cast<Timer*>(queue.PopDue(queue_now, wanted));
+      if (timer == nullptr) return;
+      OnDue(timer, now);
+      found = true;
     }
-    // Those that were woken may leave their tokens: the others come next.
-    if (!paced_.empty()) ArmTokensTimer(now + pacer_.interval());
-    return;
-  }
-  JobPtr job = FindBySerial(event.job);
-  if (job == nullptr) return;
-  switch (event.kind) {
-    case TimerEvent::kStart:
-      BecomeDue(job);
+  };
+  expire(timers_, now);
+  expire(wall_timers_, clock_.Now() - absl::UnixEpoch());
+  return found;
+}
+
+void Dispatcher::OnDue(Timer* timer, absl::Duration now) {
+  switch (timer->kind) {
+    case Timer::Kind::kJob:
+      OnJobTimer(*absl::WrapUnique(static_cast<JobTimer*>(timer)));
       return;
-    case TimerEvent::kHistoryEnd:
-      RemoveExpired(job);
-      return;
-    case TimerEvent::kDeadline:
-    case TimerEvent::kConnectTimeout: {
-      {
-        absl::MutexLock lock(&job->mutex);
-        if (IsTerminal(job->status)) return;
-      }
-      CloseSlices(*job, event.kind == TimerEvent::kDeadline
-                            ? Job::kDeadline
-                            : Job::kConnectTimeout);
-      return;
-    }
-    case TimerEvent::kResponseTimeout: {
-      SliceWork& slice = *job->slices[event.slice];
+    case Timer::Kind::kResponses: {
+      auto& responses = static_cast<SliceWork::ResponseTimer&>(*timer);
+      SliceWork& slice = *responses.work;
+      const std::shared_ptr<Job> owner = std::move(responses.owner);
       slice.response_timer_due.store(true);
       Wake(slice);
       return;
     }
-    case TimerEvent::kRecheck: {
-      SliceWork& slice = *job->slices[event.slice];
-      slice.recheck_due.store(true);
-      Wake(slice);
+    case Timer::Kind::kTokens:
+      OnTokens(now);
+      return;
+    case Timer::Kind::kRechecks:
+      OnRechecks(now);
+      return;
+  }
+}
+
+void Dispatcher::OnJobTimer(const JobTimer& timer) {
+  const JobPtr job = FindBySerial(timer.job);
+  if (job == nullptr) return;
+  switch (timer.event) {
+    case JobTimer::kStart:
+      BecomeDue(job);
+      return;
+    case JobTimer::kHistoryEnd:
+      RemoveExpired(job);
+      return;
+    case JobTimer::kDeadline:
+    case JobTimer::kConnectTimeout: {
+      {
+        absl::MutexLock lock(&job->mutex);
+        if (IsTerminal(job->status)) return;
+      }
+      CloseSlices(*job, timer.event == JobTimer::kDeadline
+                            ? Job::kDeadline
+                            : Job::kConnectTimeout);
       return;
     }
-    case TimerEvent::kTokens:
-      return;
+  }
+}
+
+void Dispatcher::OnTokens(absl::Duration now) {
+  tokens_timer_armed_.store(false);
+  for (int64_t tokens = pacer_.Available(now); tokens > 0; --tokens) {
+    auto* item = static_cast<SliceWork::TokenWait*>(paced_.Pop());
+    if (item == nullptr) return;
+    const std::shared_ptr<Job> owner = std::move(item->owner);
+    item->work->paced.store(false);
+    Wake(*item->work);
+  }
+  // Those that were woken may leave their tokens: the others come next.
+  if (!paced_.empty()) ArmTokensTimer(now + pacer_.interval());
+}
+
+void Dispatcher::OnRechecks(absl::Duration now) {
+  constexpr int kRechecksPerStep = 256;
+  std::vector<uint64_t> due;
+  {
+    absl::MutexLock lock(&rechecks_mutex_);
+    rechecks_.ExpireDue(now, kRechecksPerStep, &due);
+    const absl::Duration next = rechecks_.NextDue();
+    rechecks_armed_ = next < absl::InfiniteDuration();
+    if (rechecks_armed_) AddTimer(&rechecks_timer_, next);
+  }
+  for (uint64_t value : due) {
+    const AttemptKeyParts parts = SplitAttemptKey({value});
+    const JobPtr job = FindBySerial(parts.job);
+    if (job == nullptr) continue;
+    SliceWork& work = *job->slices[parts.slice];
+    {
+      absl::MutexLock lock(&work.shard->mutex);
+      // Another attempt, or the device has come back: not this one's to wake.
+      if (!work.slice.IsWaiting(parts.rank) ||
+          work.slice.attempt(parts.rank) != parts.attempt) {
+        continue;
+      }
+      work.slice.Wake(parts.rank);
+    }
+    Wake(work);
   }
 }
 
 // -------------------------------------------------- the transport's reports
 
 void Dispatcher::OnOutcomes(absl::Span<const Outcome> outcomes) {
-  size_t i = 0;
-  while (i < outcomes.size()) {
+  while (!outcomes.empty()) {
+    const AttemptKeyParts first = SplitAttemptKey(outcomes[0].attempt);
     // A range comes back together, as a rule: one look-up for all of it.
-    const AttemptKeyParts first = SplitAttemptKey(outcomes[i].attempt);
-    JobPtr job = FindBySerial(first.job);
+    size_t count = 1;
+    while (count < std::min<size_t>(outcomes.size(), kOutcomesPerBlock) &&
+           OfSameSlice(outcomes[count].attempt, outcomes[0].attempt)) {
+      ++count;
+    }
+    const absl::Span<const Outcome> run = outcomes.subspan(0, count);
+    outcomes.remove_prefix(count);
+
+    const JobPtr job = FindBySerial(first.job);
     // Acquire: what runs has its slices.
     if (job == nullptr || !job->running.load(std::memory_order_acquire) ||
         first.slice >= job->slices.size()) {
-      dropped_.fetch_add(1, std::memory_order_relaxed);
-      ++i;
+      dropped_.fetch_add(static_cast<int64_t>(count),
+                         std::memory_order_relaxed);
       continue;
     }
     SliceWork& slice = *job->slices[first.slice];
-    {
-      absl::MutexLock lock(&slice.inbox_mutex);
-      for (; i < outcomes.size(); ++i) {
-        const Outcome& outcome = outcomes[i];
-        const AttemptKeyParts parts = SplitAttemptKey(outcome.attempt);
-        if (parts.job != first.job || parts.slice != first.slice) break;
-        slice.inbox.entries.push_back(
-            {parts.rank, parts.attempt, outcome.code, outcome.status,
-             static_cast<uint32_t>(outcome.payload.size())});
-        slice.inbox.payloads.append(outcome.payload.data(),
-                                    outcome.payload.size());
-      }
+    OutcomeBlock<OutcomePolicy>* const block = outcome_pool_->Take(count);
+    for (const Outcome& outcome : run) {
+      block->Add(SplitAttemptKey(outcome.attempt), outcome);
     }
+    if (!slice.outcomes.Push(block)) {
+      dropped_.fetch_add(static_cast<int64_t>(count),
+                         std::memory_order_relaxed);
+      outcome_pool_->GiveBack(block);
+    }
+    // Also if it was full: those who filled it may be stopped before this.
     Wake(slice);
   }
 }
@@ -374,7 +436,7 @@ void Dispatcher::OnRowChanged(Shard& shard, int row) {
 
 DispatcherStats Dispatcher::Stats() const {
   return {dispatched_.load(std::memory_order_relaxed),
-          dropped_.load(std::memory_order_relaxed)};
+          dropped_.load(std::memory_order_relaxed), workers_->Stats()};
 }
 
 }  // namespace muster

@@ -8,14 +8,16 @@
 //   running       one SliceWork per shard that has targets.  A worker takes a
 //                 range of pending rows, marks them, journals that, and hands
 //                 them to the transport in one call; outcomes land in the
-//                 slice's inbox and wake it.
+//                 slice's OutcomeList and wake it.
 //   end           when the last execution is terminal, or the limit has passed
 //
-// All work happens on the executor, woken by events and timers; an idle engine
-// does nothing at all.  Locks, in the order in which they may be held together:
+// All work happens on the executor, by workers (schedule/workers.h) that events
+// and timers wake; an idle engine does nothing, but for a look at the wall
+// clock while a start time or the end of a history lies ahead.  Locks, in the
+// order in which they may be held together:
 //
 //   jobs_mutex_  >  { Job::mutex, serials_mutex_ }
-//   Shard::mutex  >  { GroupCommit, queues, timers, Pacer, states, pools }
+//   Shard::mutex  >  { GroupCommit, Pacer, states, pools, rechecks }
 //
 // and the executor's own lock behind any of them.  The transport, the journal
 // and callers' callbacks are called with none (I4).
@@ -45,6 +47,7 @@
 #include "absl/types/span.h"
 #include "engine/dispatch/job_state.h"
 #include "engine/dispatch/notifier.h"
+#include "engine/dispatch/outcome_list.h"
 #include "engine/journal/group_commit.h"
 #include "engine/journal/record.h"
 #include "engine/model/job.h"
@@ -52,10 +55,12 @@
 #include "engine/query/options.h"
 #include "engine/query/statement.h"
 #include "engine/schedule/clock.h"
+#include "engine/schedule/deadline_store.h"
+#include "engine/schedule/delay_queue.h"
 #include "engine/schedule/executor.h"
 #include "engine/schedule/pacer.h"
 #include "engine/schedule/ready_queue.h"
-#include "engine/schedule/timer_queue.h"
+#include "engine/schedule/workers.h"
 #include "engine/transport.h"
 #include "engine/twin/twin_index.h"
 
@@ -66,6 +71,12 @@ enum class ActiveLimitPolicy : uint8_t {
   kReject,  // Creation answers ThrottlingMaxActiveJobCountExceeded (429004).
   kQueue,   // It waits as queued; oldest start time first.
 };
+
+// A slice takes three places in queues (ready, waiting for tokens, its timer);
+// some are left for evaluations and the timers of a million jobs.
+inline constexpr int64_t kJobsRetainedMax = 1'000'000;
+inline constexpr int64_t kSlicesRetainedMax =
+    (int64_t{ReadyQueue::Slots::kNodesMax} - (int64_t{1} << 23)) / 3;
 
 struct JobFilter {
   std::optional<JobType> type;
@@ -90,11 +101,14 @@ struct CancelOptions {
 
 struct DispatcherStats {
   int64_t executions_dispatched = 0;  // Sent, or patched.
-  int64_t outcomes_dropped = 0;       // Late or repeated (I9).
+  // Late or repeated (I9), or beyond kOutcomesQueuedMax of a slice.
+  int64_t outcomes_dropped = 0;
+  std::vector<WorkerStats> workers;
 };
 
 class Dispatcher : public TransportSink,
-                   public std::enable_shared_from_this<Dispatcher> {
+                   public std::enable_shared_from_this<Dispatcher>,
+                   private WorkSource {
  public:
   struct Options {
     // Not owned; must outlive Stop().
@@ -112,6 +126,7 @@ class Dispatcher : public TransportSink,
     JobParseOptions parse;
     int range_rows_max = 256;
     int64_t jobs_retained_max = 100'000;
+    int64_t slices_retained_max = kSlicesRetainedMax;
   };
 
   explicit Dispatcher(const Options& options);
@@ -120,7 +135,7 @@ class Dispatcher : public TransportSink,
 
   // Ends all work and returns when nothing runs any more.  Idempotent.
   void Stop();
-  bool stopped() const { return stopping_.load(); }
+  bool stopped() const { return workers_->stopped(); }
 
   // The calls of engine.h, which has their contracts.
   absl::StatusOr<JobInfo> CreateJob(const JobRequest& request);
@@ -160,53 +175,77 @@ class Dispatcher : public TransportSink,
  private:
   using JobPtr = std::shared_ptr<Job>;
 
-  struct TimerEvent {
-    enum Kind : uint8_t {
+  // Something about a job that a clock decides; in a delay queue from its
+  // making until it is due, and no longer than somebody wants it.
+  struct JobTimer : Timer {
+    enum Event : uint8_t {
       kStart,       // Wall clock: the start time has come.
       kHistoryEnd,  // Wall clock: 30 days after the end.
       kDeadline,    // Monotonic from here on.
       kConnectTimeout,
-      kResponseTimeout,
-      kRecheck,  // A device was not there although it is connected.
-      kTokens,   // The pacer has tokens again.
     };
-    Kind kind = kStart;
-    uint64_t job = 0;
-    uint32_t slice = 0;
+    JobTimer(std::shared_ptr<ReadyQueue::Slots> slots, Event event,
+             uint64_t job)
+        : Timer(std::move(slots), Kind::kJob), event(event), job(job) {}
+    const Event event;
+    const uint64_t job;  // Serial: the job itself may be gone before.
   };
 
   // Buffers of one worker's turn, so that a range allocates nothing.
-  struct Scratch {
-    Inbox inbox;
+  struct alignas(64) Scratch {
     std::vector<FinishedRecord::Entry> finished;
     std::string results;  // Result records.
     std::vector<Slice::Rank> returned;
     std::vector<Notifier::Notification> notifications;
     StatisticsDelta delta;
+    int64_t rows = 0;  // Served by this run.
     Slice::Stamp now;  // One instant for the whole run.
   };
 
+  // What a run has to do when its records are durable.  Pooled, so that their
+  // callback allocates nothing.
+  struct RunCommit {
+    std::shared_ptr<Dispatcher> self;
+    JobPtr job;
+    SliceWork* work = nullptr;
+    bool new_range = false;
+    StatisticsDelta delta;
+    std::vector<Notifier::Notification> notifications;
+  };
+
   // ---- workers and timers (dispatcher.cc)
-  // Every callback on the executor stands between these two; Enter() is false
-  // once Stop() has been called, and Stop() waits for those that are inside.
-  bool Enter();
-  void Leave();
-  void StartWorker();
-  void RunWorker();
-  // The job's virtual time, brought up to `virtual_time` first: who comes to a
+  // WorkSource.
+  bool RunOne(int worker) override;
+  bool HasWork() override;
+  absl::Duration NextDue() override;
+
+  // A job's virtual time, brought up to `virtual_time` first: who comes to a
   // queue gets no credit for the time when it had nothing there.
-  static uint64_t CatchUp(Job& job, uint64_t virtual_time);
+  static uint64_t CatchUp(std::atomic<uint64_t>& time, uint64_t virtual_time);
+  // What serving `rows` costs a job in virtual time.  Start-time fair queueing:
+  // Goyal, Vin, Cheng, SIGCOMM 1996.
+  static int64_t Charge(const Job& job, int64_t rows);
+  // The job has used so many tokens.
+  void ChargeTokens(Job& job, int64_t tokens);
   // REQUIRES: the caller has claimed the item.
   void Push(Work* work, Job& job);
   void Wake(SliceWork& slice);
-  void ExpireTimers();
-  void OnTimer(const TimerEvent& event);
-  void AddTimer(absl::Duration due, const TimerEvent& event);
-  void AddStartTimer(absl::Time due, const TimerEvent& event);
-  void AddWallTimer(absl::Time due, const TimerEvent& event);
-  void ArmTimer();
+  // True if any was due.
+  bool ExpireTimers(absl::Duration now);
+  void OnDue(Timer* timer, absl::Duration now);
+  void OnJobTimer(const JobTimer& timer);
+  void OnTokens(absl::Duration now);
+  void OnRechecks(absl::Duration now);
+  bool IsWanted(const Timer& timer) const;
+  // When to look, on the monotonic clock, for something on the wall clock.
+  absl::Duration PlanFor(absl::Duration wall_due);
+  void AddTimer(Timer* timer, absl::Duration due);
+  void AddJobTimer(JobTimer::Event event, const Job& job, absl::Duration due);
+  void AddWallTimer(JobTimer::Event event, const Job& job, absl::Time due);
   // Wakes slices that wait for tokens; does nothing if it is armed already.
   void ArmTokensTimer(absl::Duration due);
+  // False if too many wait already.
+  bool AddRecheck(AttemptKey attempt, absl::Duration due);
   void Post(void (Dispatcher::*step)(JobPtr), JobPtr job);
 
   // ---- life of a job (job_lifecycle.cc)
@@ -234,7 +273,12 @@ class Dispatcher : public TransportSink,
 
   // ---- a slice's run (slice_run.cc)
   void RunSlice(SliceWork& work, Scratch& scratch);
-  void TakeOutcomes(SliceWork& work, Scratch& scratch)
+  void TakeOutcomes(SliceWork& work,
+                    const OutcomeBlock<OutcomePolicy>* outcomes,
+                    Scratch& scratch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
+  void TakeOutcome(SliceWork& work, const OutcomeEntry& entry,
+                   absl::string_view payload, Scratch& scratch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
   void ExpireResponses(SliceWork& work, Scratch& scratch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
@@ -252,11 +296,13 @@ class Dispatcher : public TransportSink,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
   void JournalRun(SliceWork& work, Scratch& scratch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
+  static void FinishRun(std::unique_ptr<RunCommit> commit,
+                        const absl::Status& status);
   // `at_once`: in the run that took the range.
   void SendRange(SliceWork& work, bool at_once);
-  void RecheckWaiting(SliceWork& work)
+  // Forgets the checks whose executions have all ended, and plans the next.
+  void ArmResponseTimer(SliceWork& work)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
-  void ArmResponseTimer(SliceWork& work);
   void Block(SliceWork& work, uint64_t ready_epoch);
   std::unique_ptr<Range> TakeRange();
   void GiveBackRange(std::unique_ptr<Range> range);
@@ -277,21 +323,19 @@ class Dispatcher : public TransportSink,
 
   // Internally synchronized.
   ReadyQueue ready_;
-  TimerQueue<absl::Duration, TimerEvent> timers_;
-  // Start times apart: they have to notice when the wall clock is set forward.
-  TimerQueue<absl::Time, TimerEvent> start_timers_;
-  TimerQueue<absl::Time, TimerEvent> wall_timers_;
+  DelayQueue timers_;       // Monotonic.
+  DelayQueue wall_timers_;  // Since the Unix epoch.
   Pacer pacer_;
+  const std::shared_ptr<Workers> workers_;
+  std::vector<Scratch> scratches_;  // By worker.
 
-  std::atomic<bool> stopping_{false};
-  std::atomic<int> workers_{0};  // Scheduled or running.
+  std::atomic<int64_t> slices_retained_{0};
   std::atomic<int64_t> dispatched_{0};
   std::atomic<int64_t> dropped_{0};
 
-  absl::Mutex timer_mutex_;
-  // When the executor has been asked to wake us; infinite if not.
-  absl::Duration armed_ ABSL_GUARDED_BY(timer_mutex_) =
-      absl::InfiniteDuration();
+  // Shared with the slices, which may outlive us.
+  const std::shared_ptr<OutcomePool<OutcomePolicy>> outcome_pool_ =
+      std::make_shared<OutcomePool<OutcomePolicy>>();
 
   // Slices that wait for the transport's room, and for tokens.
   absl::Mutex blocked_mutex_;
@@ -299,19 +343,28 @@ class Dispatcher : public TransportSink,
       ABSL_GUARDED_BY(blocked_mutex_);
   std::atomic<uint64_t> ready_epoch_{0};
   ReadyQueue paced_;
+  const int64_t paced_units_per_token_;
   std::atomic<bool> tokens_timer_armed_{false};
+  Timer tokens_timer_;
+
+  // Executions whose device was not there although it is connected, by when
+  // they are tried again.
+  absl::Mutex rechecks_mutex_;
+  DeadlineStore rechecks_ ABSL_GUARDED_BY(rechecks_mutex_);
+  bool rechecks_armed_ ABSL_GUARDED_BY(rechecks_mutex_) = false;
+  Timer rechecks_timer_;
 
   absl::Mutex pool_mutex_;
-  int inside_ ABSL_GUARDED_BY(pool_mutex_) = 0;  // See Enter().
   std::vector<std::unique_ptr<Range>> ranges_ ABSL_GUARDED_BY(pool_mutex_);
-  std::vector<std::unique_ptr<Scratch>> scratches_ ABSL_GUARDED_BY(pool_mutex_);
+  std::vector<std::unique_ptr<RunCommit>> commits_ ABSL_GUARDED_BY(pool_mutex_);
 
   mutable absl::Mutex states_mutex_;
   std::vector<std::unique_ptr<ShardState>> states_
       ABSL_GUARDED_BY(states_mutex_);  // By shard.
 
-  // Due jobs without a slot: by start time, creation, id.
-  using DueKey = std::tuple<absl::Time, absl::Time, std::string>;
+  // Due jobs without a slot: by priority, start time, creation, id.
+  using DueKey = std::tuple<JobPriority, absl::Time, absl::Time, std::string>;
+  static DueKey DueKeyOf(const Job& job);
   // Newest first, then by id: the order of listings.
   using ListKey = std::pair<int64_t, std::string>;  // -Unix nanoseconds.
 

@@ -41,6 +41,8 @@ JobInfo Job::Info() const {
   info.created_time = created_time;
   info.start_time = start_time;
   info.max_execution_time_seconds = request.max_execution_time_seconds;
+  info.priority = request.priority;
+  info.weight = request.weight;
   absl::MutexLock lock(&mutex);
   info.status = status;
   info.end_time = end_time;
@@ -135,7 +137,12 @@ absl::StatusOr<JobInfo> Dispatcher::CreateJob(const JobRequest& request) {
   JobInfo info = job->Info();
   const absl::Status durable =
       commit_.AddAndWait(job->partition, [&](std::string* out) {
-        JobCreatedRecord record{job->serial, request.job_id, now, ""};
+        JobCreatedRecord record{job->serial,
+                                request.job_id,
+                                now,
+                                "",
+                                static_cast<uint8_t>(request.priority),
+                                static_cast<uint32_t>(request.weight)};
         AppendJobJson(info, &record.body);
         AppendRecord(record, out);
       });
@@ -251,17 +258,21 @@ void Dispatcher::PickUp(JobPtr job) {
       NotifyWatchers(*job);
     }
   }
-  AddStartTimer(job->start_time, {TimerEvent::kStart, job->serial, 0});
+  AddWallTimer(JobTimer::kStart, *job, job->start_time);
 }
 
 // The start time has come.
 void Dispatcher::BecomeDue(const JobPtr& job) {
+  {
+    absl::MutexLock job_lock(&job->mutex);
+    if (job->phase != JobPhase::kOpen) return;
+  }
   // The wall clock may have been set back since the timer was set.
   if (job->start_time > clock_.Now()) {
-    AddStartTimer(job->start_time, {TimerEvent::kStart, job->serial, 0});
+    AddWallTimer(JobTimer::kStart, *job, job->start_time);
     return;
   }
-  const DueKey key{job->start_time, job->created_time, job->request.job_id};
+  const DueKey key = DueKeyOf(*job);
   {
     absl::MutexLock lock(&jobs_mutex_);
     absl::MutexLock job_lock(&job->mutex);
@@ -280,6 +291,11 @@ void Dispatcher::BecomeDue(const JobPtr& job) {
     job->status = JobStatus::kQueued;  // T4: there is no slot.
     NotifyWatchers(*job);
   }
+}
+
+Dispatcher::DueKey Dispatcher::DueKeyOf(const Job& job) {
+  return {job.request.priority, job.start_time, job.created_time,
+          job.request.job_id};
 }
 
 void Dispatcher::StartDueJobs() {
@@ -311,9 +327,9 @@ void Dispatcher::ReleaseJob(const JobPtr& job) {
       job->has_slot = false;
       --slots_used_;
     }
-    due_.erase(DueKey{job->start_time, job->created_time, job->request.job_id});
+    due_.erase(DueKeyOf(*job));
   }
-  if (!stopping_.load()) StartDueJobs();
+  if (!stopped()) StartDueJobs();
 }
 
 // -------------------------------------------------------------- evaluation
@@ -356,7 +372,9 @@ void Dispatcher::BeginEvaluation(const JobPtr& job) {
     return;
   }
   // A newcomer starts where the queue stands.
-  job->virtual_time.store(ready_.virtual_time(), std::memory_order_relaxed);
+  job->virtual_time.store(
+      ready_.virtual_time(static_cast<int>(job->request.priority)),
+      std::memory_order_relaxed);
   job->evaluations_left.store(static_cast<int>(job->evaluations.size()));
   // The last evaluation to run deletes them all: not before all are pushed.
   job->evaluations_left.fetch_add(1);
@@ -403,12 +421,27 @@ void Dispatcher::FinishEvaluation(const JobPtr& job) {
     started_now = job->phase == JobPhase::kOpen;
     if (started_now) job->phase = JobPhase::kStarting;  // T3 or T5 has won.
   }
-  if (!started_now) {
+  int64_t slices = 0;
+  for (auto& work : evaluations) {
+    if (work->targets.size() > 0) ++slices;
+  }
+  const bool too_many =
+      started_now && slices_retained_.fetch_add(slices) + slices >
+                         options_.slices_retained_max;
+  if (too_many) slices_retained_.fetch_sub(slices);
+  if (!started_now || too_many) {
     for (auto& work : evaluations) {
       if (work->targets.size() == 0) continue;
       absl::MutexLock lock(&work->shard->mutex);
       auto& cuts = StateOf(*work->shard).cuts;
       cuts.erase(cuts.find(work->cut));
+    }
+    if (too_many) {
+      FailJob(job, absl::StrCat("the engine keeps at most ",
+                                options_.slices_retained_max,
+                                " slices, one for each job and shard with "
+                                "devices of it, ended jobs of the last ",
+                                kJobHistoryDays, " days included"));
     }
     return;  // Whoever cancels gives the slot back.
   }
@@ -418,9 +451,9 @@ void Dispatcher::FinishEvaluation(const JobPtr& job) {
     if (work->targets.size() == 0) continue;
     device_count += work->targets.size();
     job->slices.push_back(std::make_unique<SliceWork>(
-        ready_.slots(), job.get(), static_cast<uint32_t>(job->slices.size()),
-        work->shard, &StateOf(*work->shard), work->cut,
-        std::move(work->targets)));
+        ready_.slots(), outcome_pool_, job.get(),
+        static_cast<uint32_t>(job->slices.size()), work->shard,
+        &StateOf(*work->shard), work->cut, std::move(work->targets)));
   }
   job->started_time = Printable(clock_.Now());
 
@@ -506,11 +539,11 @@ void Dispatcher::BeginRunning(JobPtr job) {
   // Beyond a century there is no difference, and no overflow either.
   const int64_t limit = std::min<int64_t>(
       job->request.max_execution_time_seconds, 100LL * 365 * 24 * 3600);
-  AddTimer(now + absl::Seconds(limit), {TimerEvent::kDeadline, job->serial, 0});
+  AddJobTimer(JobTimer::kDeadline, *job, now + absl::Seconds(limit));
   if (const auto* method = std::get_if<MethodAction>(&job->request.action)) {
     if (method->connect_timeout_seconds > 0) {
-      AddTimer(now + absl::Seconds(method->connect_timeout_seconds),
-               {TimerEvent::kConnectTimeout, job->serial, 0});
+      AddJobTimer(JobTimer::kConnectTimeout, *job,
+                  now + absl::Seconds(method->connect_timeout_seconds));
     }
   }
   for (auto& slice : job->slices) Wake(*slice);
@@ -606,8 +639,8 @@ void Dispatcher::FinishEnd(const JobPtr& job, JobStatus status,
     job->end_time = end_time;
     NotifyWatchers(*job);
   }
-  AddWallTimer(end_time + absl::Hours(24) * kJobHistoryDays,
-               {TimerEvent::kHistoryEnd, job->serial, 0});
+  AddWallTimer(JobTimer::kHistoryEnd, *job,
+               end_time + absl::Hours(24) * kJobHistoryDays);
   ReleaseJob(job);
 }
 
@@ -618,8 +651,8 @@ void Dispatcher::RemoveExpired(JobPtr job) {
       absl::MutexLock lock(&job->mutex);
       end = job->end_time.value_or(clock_.Now());
     }
-    AddWallTimer(end + absl::Hours(24) * kJobHistoryDays,
-                 {TimerEvent::kHistoryEnd, job->serial, 0});
+    AddWallTimer(JobTimer::kHistoryEnd, *job,
+                 end + absl::Hours(24) * kJobHistoryDays);
     return;
   }
   {
@@ -638,6 +671,7 @@ void Dispatcher::RemoveExpired(JobPtr job) {
   }
   // Before the cuts go: readers look at it under the shards' locks.
   job->expired.store(true);
+  slices_retained_.fetch_sub(static_cast<int64_t>(job->slices.size()));
   for (auto& slice : job->slices) {
     absl::MutexLock lock(&slice->shard->mutex);
     std::multiset<uint64_t>& cuts = slice->shard_state->cuts;
@@ -760,13 +794,9 @@ absl::StatusOr<std::shared_ptr<JobWatcher>> Dispatcher::WatchJob(
 void Dispatcher::NotifyWatchers(Job& job) {
   for (auto& watcher : job.watchers) {
     if (watcher->scheduled.exchange(true)) continue;
-    executor_.Run(
-        [self = weak_from_this(), job = job.shared_from_this(), watcher]() {
-          auto dispatcher = self.lock();
-          if (dispatcher == nullptr || !dispatcher->Enter()) return;
-          dispatcher->DeliverToWatcher(job, watcher);
-          dispatcher->Leave();
-        });
+    workers_->Post([this, job = job.shared_from_this(), watcher]() {
+      DeliverToWatcher(job, watcher);
+    });
   }
 }
 

@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "engine/dispatch/outcome_list.h"
 #include "engine/dispatch/slice.h"
 #include "engine/dispatch/work.h"
 #include "engine/model/job.h"
@@ -59,23 +60,11 @@ struct Range {
   }
 };
 
-// An outcome on its way from the transport to the slice.
-struct InboxEntry {
-  Slice::Rank rank;
-  uint8_t attempt;
-  OutcomeCode code;
-  int32_t status;
-  uint32_t payload_size;  // Bytes of Inbox::payloads that are its own.
-};
-struct Inbox {
-  std::vector<InboxEntry> entries;
-  std::string payloads;
-};
-
 // Evaluates the job's condition over one shard.
 class EvaluationWork : public Work {
  public:
-  using Work::Work;
+  explicit EvaluationWork(std::shared_ptr<ReadyQueue::Slots> slots)
+      : Work(std::move(slots), Kind::kEvaluation) {}
 
   Job* job = nullptr;
   Shard* shard = nullptr;
@@ -89,18 +78,22 @@ class EvaluationWork : public Work {
 // Dispatches one slice and takes in its outcomes.
 class SliceWork : public Work {
  public:
-  SliceWork(const std::shared_ptr<ReadyQueue::Slots>& slots, Job* job,
-            uint32_t number, Shard* shard, ShardState* shard_state,
+  SliceWork(const std::shared_ptr<ReadyQueue::Slots>& slots,
+            const std::shared_ptr<OutcomePool<OutcomePolicy>>& outcome_pool,
+            Job* job, uint32_t number, Shard* shard, ShardState* shard_state,
             uint64_t cut, RowSet targets)
-      : Work(slots),
+      : Work(slots, Kind::kSlice),
         job(job),
         number(number),
         shard(shard),
         shard_state(shard_state),
         cut(cut),
         slice(std::move(targets)),
-        waiting_for_tokens(slots) {
+        waiting_for_tokens(slots),
+        response_timer(slots),
+        outcomes(outcome_pool) {
     waiting_for_tokens.work = this;
+    response_timer.work = this;
   }
 
   // Its place among those that wait for tokens.
@@ -111,15 +104,30 @@ class SliceWork : public Work {
     std::shared_ptr<Job> owner;  // While it is there: see Work::owner.
   };
 
-  // Constant.
-  Job* const job;
+  // One at a time, for the first of `checks`.
+  struct ResponseTimer : Timer {
+    explicit ResponseTimer(std::shared_ptr<ReadyQueue::Slots> slots)
+        : Timer(std::move(slots), Kind::kResponses) {}
+    SliceWork* work = nullptr;
+    std::shared_ptr<Job> owner;  // While it is in the queue: see Work::owner.
+  };
+
+  // Ranks that were sent together: whoever of them still runs at `due`, since
+  // it was sent then, has timed out.
+  struct ResponseCheck {
+    absl::Duration due;
+    Slice::Rank first;
+    Slice::Rank last;
+  };
+
+  // Constant.  Away from what wakes write, in the base.
+  alignas(64) Job* const job;
   const uint32_t number;  // Place in the job's slices.
   Shard* const shard;
   ShardState* const shard_state;
   const uint64_t cut;
 
   Slice slice ABSL_GUARDED_BY(shard->mutex);
-  bool recheck_armed ABSL_GUARDED_BY(shard->mutex) = false;
 
   // Whether the rank is marked running but has not been offered to the
   // transport.
@@ -130,7 +138,12 @@ class SliceWork : public Work {
 
   // Of the worker that runs it.
   std::unique_ptr<Range> range;  // Marked running, not yet sent.
-  bool closed = false;           // The limit has passed: sends no more.
+  absl::Duration range_time;     // When it was marked, or sent if later.
+  // In the order of sending, which is that of `due`: a job has one timeout.
+  // From `checks_begin` on; what is before has been looked at.
+  std::vector<ResponseCheck> checks;
+  size_t checks_begin = 0;
+  bool closed = false;  // The limit has passed: sends no more.
   bool response_timer_armed = false;
   bool connect_timeout_done = false;
   // Executions to offer at a time: what the transport took last, and growing.
@@ -143,11 +156,11 @@ class SliceWork : public Work {
   std::atomic<bool> blocked{false};
   std::atomic<bool> paced{false};
   std::atomic<bool> response_timer_due{false};
-  std::atomic<bool> recheck_due{false};
   TokenWait waiting_for_tokens;
+  ResponseTimer response_timer;
 
-  absl::Mutex inbox_mutex;
-  Inbox inbox ABSL_GUARDED_BY(inbox_mutex);
+  // What the transport has reported; a cache line of its own.
+  OutcomeList<OutcomePolicy> outcomes;
 };
 
 using JobCallback = std::function<void(const JobInfo&)>;
@@ -217,7 +230,10 @@ struct Job : std::enable_shared_from_this<Job> {
   // Its history is over: what its cuts name may be forgotten.
   std::atomic<bool> expired{false};
 
+  // What it has been served, by weight; and of tokens, which are scarce at
+  // other times than workers are.
   std::atomic<uint64_t> virtual_time{0};
+  std::atomic<uint64_t> paced_time{0};
   std::atomic<uint32_t> close{0};
 
   // Guarded by the dispatcher's jobs mutex.

@@ -49,6 +49,19 @@ void Slice::ForEachRunning(absl::FunctionRef<void(Rank)> visit) const {
   ForEach(running_, visit);
 }
 
+void Slice::ForEachRunning(Rank first, Rank last,
+                           absl::FunctionRef<void(Rank)> visit) const {
+  int rank = Next(running_, first);
+  for (; rank >= 0 && rank <= last; rank = Next(running_, rank + 1)) {
+    visit(static_cast<Rank>(rank));
+  }
+}
+
+bool Slice::AnyRunning(Rank first, Rank last) const {
+  const int rank = Next(running_, first);
+  return rank >= 0 && rank <= last;
+}
+
 uint16_t Slice::AddStamp(const Stamp& stamp) {
   if (!stamps_.empty() && stamps_.back().wall == stamp.wall &&
       stamps_.back().monotonic == stamp.monotonic) {

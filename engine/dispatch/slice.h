@@ -104,6 +104,10 @@ class Slice {
   void ForEachReady(absl::FunctionRef<void(Rank)> visit) const;
   void ForEachWaiting(absl::FunctionRef<void(Rank)> visit) const;
   void ForEachRunning(absl::FunctionRef<void(Rank)> visit) const;
+  // Of the ranks in [first, last]; O(targets / 64) and the visits.
+  void ForEachRunning(Rank first, Rank last,
+                      absl::FunctionRef<void(Rank)> visit) const;
+  bool AnyRunning(Rank first, Rank last) const;
 
   // Numbers of instants and results, for MarkRunning() and Finish().  Valid
   // until the next AddStamp() or AddResult() respectively: either may renumber.

@@ -49,10 +49,6 @@ ExecutionResult ResultOf(OutcomeCode code, int32_t status,
                          absl::string_view payload) {
   switch (code) {
     case OutcomeCode::kAnswered: {
-      if (payload.size() > kMethodPayloadSizeMax) {
-        return Failed(ErrorCode::kMessageTooLarge,
-                      "The device's answer is larger than 128 KB.");
-      }
       ExecutionResult result;
       result.answered = true;
       result.response_status = status;
@@ -107,12 +103,7 @@ void Dispatcher::RunSlice(SliceWork& work, Scratch& scratch) {
     if (state == SliceWork::kRefused) GiveBackRange(std::move(work.range));
   }
 
-  scratch.inbox.entries.clear();
-  scratch.inbox.payloads.clear();
-  {
-    absl::MutexLock lock(&work.inbox_mutex);
-    std::swap(scratch.inbox, work.inbox);
-  }
+  OutcomeBlock<OutcomePolicy>* outcomes = work.outcomes.TakeAll();
   scratch.finished.clear();
   scratch.results.clear();
   scratch.notifications.clear();
@@ -123,8 +114,7 @@ void Dispatcher::RunSlice(SliceWork& work, Scratch& scratch) {
   bool again = false;
   {
     absl::MutexLock lock(&work.shard->mutex);
-    TakeOutcomes(work, scratch);
-    if (work.recheck_due.exchange(false)) RecheckWaiting(work);
+    TakeOutcomes(work, outcomes, scratch);
     if (work.response_timer_due.exchange(false)) {
       work.response_timer_armed = false;
       ExpireResponses(work, scratch);
@@ -142,6 +132,12 @@ void Dispatcher::RunSlice(SliceWork& work, Scratch& scratch) {
                                     : !ApplyPatches(work, scratch);
     }
     JournalRun(work, scratch);
+    ArmResponseTimer(work);
+  }
+  while (outcomes != nullptr) {
+    OutcomeBlock<OutcomePolicy>* const next = outcomes->next();
+    outcome_pool_->GiveBack(outcomes);
+    outcomes = next;
   }
   commit_.Flush(partition);
   if (work.range != nullptr &&
@@ -149,7 +145,6 @@ void Dispatcher::RunSlice(SliceWork& work, Scratch& scratch) {
     SendRange(work, /*at_once=*/true);
     again = true;
   }
-  ArmResponseTimer(work);
   if (again) Wake(work);
 }
 
@@ -177,67 +172,70 @@ void Dispatcher::FinishExecution(SliceWork& work, Slice::Rank rank,
   scratch.finished.push_back({rank, number});
 }
 
-void Dispatcher::TakeOutcomes(SliceWork& work, Scratch& scratch) {
-  Slice& slice = work.slice;
+void Dispatcher::TakeOutcomes(SliceWork& work,
+                              const OutcomeBlock<OutcomePolicy>* outcomes,
+                              Scratch& scratch) {
   scratch.now = Now();
-  const char* payload = scratch.inbox.payloads.data();
-  for (const InboxEntry& entry : scratch.inbox.entries) {
-    const absl::string_view body(payload, entry.payload_size);
-    payload += entry.payload_size;
-    if (entry.rank >= slice.size() || !slice.IsRunning(entry.rank) ||
-        slice.attempt(entry.rank) != entry.attempt ||
-        work.IsUnsent(entry.rank)) {
-      dropped_.fetch_add(1, std::memory_order_relaxed);
-      continue;
-    }
-    if (entry.code != OutcomeCode::kNotConnected) {
-      // The last result again, as most are, costs no new ResultRecord.
-      FinishExecution(work, entry.rank,
-                      ResultOf(entry.code, entry.status, body), scratch);
-      continue;
-    }
-    const int row = slice.targets().RowAt(entry.rank);
-    uint8_t& in_flight = work.shard_state->in_flight[row];
-    if (in_flight > 0) --in_flight;
-    slice.Return(entry.rank, /*sent=*/true, &scratch.delta);
-    scratch.returned.push_back(entry.rank);
-    if (!work.shard->IsPresent(row, work.cut) ||
-        !work.shard->IsConnected(row)) {
-      continue;  // TakeMethods() settles it.
-    }
-    // It may have come back already, or the transport contradicts itself: look
-    // again, but not at once.
-    slice.Wait(entry.rank);
-    if (!work.recheck_armed) {
-      work.recheck_armed = true;
-      AddTimer(scratch.now.monotonic + kRecheckDelay,
-               {TimerEvent::kRecheck, work.job->serial, work.number});
+  for (; outcomes != nullptr; outcomes = outcomes->next()) {
+    absl::string_view payloads = outcomes->payloads();
+    for (const OutcomeEntry& entry : outcomes->entries()) {
+      TakeOutcome(work, entry, payloads.substr(0, entry.payload_size), scratch);
+      payloads.remove_prefix(entry.payload_size);
     }
   }
 }
 
-void Dispatcher::RecheckWaiting(SliceWork& work) {
-  work.recheck_armed = false;
-  work.slice.ForEachWaiting([&](Slice::Rank rank) {
-    work.shard->mutex.AssertHeld();
-    const int row = work.slice.targets().RowAt(rank);
-    if (work.shard->IsPresent(row, work.cut) && !work.shard->IsConnected(row)) {
-      return;
-    }
-    work.slice.Wake(rank);
-  });
+void Dispatcher::TakeOutcome(SliceWork& work, const OutcomeEntry& entry,
+                             absl::string_view payload, Scratch& scratch) {
+  Slice& slice = work.slice;
+  if (entry.rank >= slice.size() || !slice.IsRunning(entry.rank) ||
+      slice.attempt(entry.rank) != entry.attempt || work.IsUnsent(entry.rank)) {
+    dropped_.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
+  if (entry.code != OutcomeCode::kNotConnected) {
+    // The last result again, as most are, costs no new ResultRecord.
+    FinishExecution(work, entry.rank,
+                    ResultOf(entry.code, entry.status, payload), scratch);
+    return;
+  }
+  const int row = slice.targets().RowAt(entry.rank);
+  uint8_t& in_flight = work.shard_state->in_flight[row];
+  if (in_flight > 0) --in_flight;
+  slice.Return(entry.rank, /*sent=*/true, &scratch.delta);
+  scratch.returned.push_back(entry.rank);
+  if (!work.shard->IsPresent(row, work.cut) || !work.shard->IsConnected(row)) {
+    return;  // TakeMethods() settles it.
+  }
+  // It may have come back already, or the transport contradicts itself: look
+  // again, but not at once.
+  if (AddRecheck(MakeAttemptKey({work.job->serial, work.number, entry.rank,
+                                 slice.attempt(entry.rank)}),
+                 scratch.now.monotonic + kRecheckDelay)) {
+    slice.Wait(entry.rank);
+  } else {
+    FinishExecution(work, entry.rank,
+                    Failed(ErrorCode::kServerError,
+                           "The transport does not reach a device that is "
+                           "connected, nor too many others."),
+                    scratch);
+  }
 }
 
 void Dispatcher::ExpireResponses(SliceWork& work, Scratch& scratch) {
   const absl::Duration limit =
       scratch.now.monotonic - work.job->method->response_timeout;
   Slice& slice = work.slice;
-  slice.ForEachRunning([&](Slice::Rank rank) {
-    work.shard->mutex.AssertHeld();
-    if (slice.RunningSince(rank) > limit || work.IsUnsent(rank)) return;
-    FinishExecution(work, rank, Failed(ErrorCode::kGatewayTimeout, kNoResponse),
-                    scratch);
-  });
+  for (; work.checks_begin < work.checks.size(); ++work.checks_begin) {
+    const SliceWork::ResponseCheck& check = work.checks[work.checks_begin];
+    if (check.due > scratch.now.monotonic) break;
+    slice.ForEachRunning(check.first, check.last, [&](Slice::Rank rank) {
+      work.shard->mutex.AssertHeld();
+      if (slice.RunningSince(rank) > limit || work.IsUnsent(rank)) return;
+      FinishExecution(work, rank,
+                      Failed(ErrorCode::kGatewayTimeout, kNoResponse), scratch);
+    });
+  }
 }
 
 // Contract 2.6 (connect timeout), 2.7 (the limit), T9, and the native cancel.
@@ -301,9 +299,11 @@ int64_t Dispatcher::TakeTokens(SliceWork& work, int64_t wanted) {
   const int64_t tokens = pacer_.Take(std::min(wanted, pacer_.share()), now);
   if (tokens == 0) {
     work.paced.store(true);
+    const int priority = static_cast<int>(work.job->request.priority);
     work.waiting_for_tokens.owner = work.job->shared_from_this();
     paced_.Push(&work.waiting_for_tokens,
-                CatchUp(*work.job, paced_.virtual_time()));
+                CatchUp(work.job->paced_time, paced_.virtual_time(priority)),
+                priority);
     ArmTokensTimer(pacer_.NextToken(now));
   }
   return tokens;
@@ -357,12 +357,14 @@ bool Dispatcher::TakeMethods(SliceWork& work, Scratch& scratch) {
   }
   const int64_t taken = static_cast<int64_t>(range->ranks.size());
   pacer_.Return(tokens - taken);
-  job.virtual_time.fetch_add(taken, std::memory_order_relaxed);
+  ChargeTokens(job, taken);
+  scratch.rows = taken;
   if (range->ranks.empty()) {
     GiveBackRange(std::move(range));
     return rank < 0;
   }
   work.range = std::move(range);
+  work.range_time = scratch.now.monotonic;
   work.range_state.store(SliceWork::kCommitting, std::memory_order_relaxed);
   return true;  // Goes on when the range has been sent.
 }
@@ -419,8 +421,9 @@ bool Dispatcher::ApplyPatches(SliceWork& work, Scratch& scratch) {
   }
   const int64_t used = static_cast<int64_t>(rows.size());
   pacer_.Return(tokens - used);
+  ChargeTokens(job, used);
   dispatched_.fetch_add(used, std::memory_order_relaxed);
-  job.virtual_time.fetch_add(used, std::memory_order_relaxed);
+  scratch.rows = used;
   return slice.ready_count() == 0;
 }
 
@@ -432,46 +435,70 @@ void Dispatcher::JournalRun(SliceWork& work, Scratch& scratch) {
   if (scratch.finished.empty() && scratch.returned.empty() && !new_range) {
     return;
   }
-  const JobPtr job = work.job->shared_from_this();
-  const int partition = work.shard->partition();
+  std::unique_ptr<RunCommit> commit;
+  {
+    absl::MutexLock lock(&pool_mutex_);
+    if (!commits_.empty()) {
+      commit = std::move(commits_.back());
+      commits_.pop_back();
+    }
+  }
+  if (commit == nullptr) commit = std::make_unique<RunCommit>();
+  commit->self = shared_from_this();
+  commit->job = work.job->shared_from_this();
+  commit->work = &work;
+  commit->new_range = new_range;
+  commit->delta = scratch.delta;
+  commit->notifications.swap(scratch.notifications);
+  const uint64_t serial = work.job->serial;
   commit_.Add(
-      partition,
+      work.shard->partition(),
       [&](std::string* out) {
         out->append(scratch.results);
         if (!scratch.returned.empty()) {
           std::sort(scratch.returned.begin(), scratch.returned.end());
-          AppendReturned(job->serial, work.number, scratch.returned, out);
+          AppendReturned(serial, work.number, scratch.returned, out);
         }
         if (!scratch.finished.empty()) {
-          AppendFinished(job->serial, work.number, scratch.now.wall,
+          AppendFinished(serial, work.number, scratch.now.wall,
                          scratch.finished, out);
         }
         if (new_range) {
-          AppendDispatched(job->serial, work.number, scratch.now.wall,
+          AppendDispatched(serial, work.number, scratch.now.wall,
                            work.range->ranks, out);
         }
       },
-      [self = shared_from_this(), job, &work, partition, new_range,
-       delta = scratch.delta, notifications = std::move(scratch.notifications)](
-          const absl::Status& status) mutable {
-        if (new_range) {
-          work.range_state.store(
-              status.ok() ? SliceWork::kDurable : SliceWork::kRefused,
-              std::memory_order_release);
-          self->Wake(work);
-        }
-        if (!status.ok()) {
-          // What is not durable is not shown (I10).
-          self->FailJob(job, status.message());
-          return;
-        }
-        if (!notifications.empty()) {
-          self->notifier_.Add(partition, std::move(notifications));
-        }
-        self->Publish(job, delta);
+      [commit = std::move(commit)](const absl::Status& status) mutable {
+        FinishRun(std::move(commit), status);
       });
   if (new_range) work.range->recorded = true;
   scratch.returned.clear();
+}
+
+void Dispatcher::FinishRun(std::unique_ptr<RunCommit> commit,
+                           const absl::Status& status) {
+  const std::shared_ptr<Dispatcher> self = std::move(commit->self);
+  const JobPtr job = std::move(commit->job);
+  SliceWork& work = *commit->work;
+  if (commit->new_range) {
+    work.range_state.store(
+        status.ok() ? SliceWork::kDurable : SliceWork::kRefused,
+        std::memory_order_release);
+    self->Wake(work);
+  }
+  if (status.ok()) {
+    if (!commit->notifications.empty()) {
+      self->notifier_.Add(work.shard->partition(),
+                          std::move(commit->notifications));
+    }
+    self->Publish(job, commit->delta);
+  } else {
+    // What is not durable is not shown (I10).
+    self->FailJob(job, status.message());
+  }
+  commit->notifications.clear();
+  absl::MutexLock lock(&self->pool_mutex_);
+  self->commits_.push_back(std::move(commit));
 }
 
 void Dispatcher::SendRange(SliceWork& work, bool at_once) {
@@ -485,8 +512,10 @@ void Dispatcher::SendRange(SliceWork& work, bool at_once) {
   if (!at_once) {
     // The journal took its time: the device's time begins now.
     absl::MutexLock lock(&work.shard->mutex);
-    const uint16_t stamp = work.slice.AddStamp(Now());
+    const Slice::Stamp now = Now();
+    const uint16_t stamp = work.slice.AddStamp(now);
     for (Slice::Rank rank : range.ranks) work.slice.RestampStart(rank, stamp);
+    work.range_time = now.monotonic;
   }
   range.device_ids.clear();
   uint32_t begin = 0;
@@ -495,6 +524,8 @@ void Dispatcher::SendRange(SliceWork& work, bool at_once) {
         absl::string_view(range.id_bytes).substr(begin, end - begin));
     begin = end;
   }
+  work.checks.push_back({work.range_time + work.job->method->response_timeout,
+                         range.ranks.front(), range.ranks.back()});
   const uint64_t epoch = ready_epoch_.load();
   const int64_t sent = static_cast<int64_t>(
       transport_.Send({work.job->method, range.attempts, range.device_ids}));
@@ -529,7 +560,7 @@ void Dispatcher::SendRange(SliceWork& work, bool at_once) {
           });
     }
     pacer_.Return(offered - sent);
-    work.job->virtual_time.fetch_sub(offered - sent, std::memory_order_relaxed);
+    ChargeTokens(*work.job, sent - offered);
     commit_.Flush(work.shard->partition());
     Block(work, epoch);
   }
@@ -547,22 +578,27 @@ void Dispatcher::Block(SliceWork& work, uint64_t ready_epoch) {
 }
 
 void Dispatcher::ArmResponseTimer(SliceWork& work) {
-  if (work.job->method == nullptr || work.response_timer_armed) return;
-  absl::Duration oldest = absl::InfiniteDuration();
-  {
-    absl::MutexLock lock(&work.shard->mutex);
-    if (work.slice.running_count() == 0) return;
-    work.slice.ForEachRunning([&](Slice::Rank rank) {
-      work.shard->mutex.AssertHeld();
-      // The device's time begins when it is called.
-      if (work.IsUnsent(rank)) return;
-      oldest = std::min(oldest, work.slice.RunningSince(rank));
-    });
-    if (oldest == absl::InfiniteDuration()) return;
+  while (work.checks_begin < work.checks.size()) {
+    const SliceWork::ResponseCheck& check = work.checks[work.checks_begin];
+    if (work.slice.AnyRunning(check.first, check.last)) break;
+    ++work.checks_begin;
   }
+  if (work.checks_begin == work.checks.size()) {
+    work.checks.clear();
+    work.checks_begin = 0;
+    return;
+  }
+  // In the middle of many small ranges: what has been looked at makes room.
+  if (work.checks_begin >= 64 && 2 * work.checks_begin > work.checks.size()) {
+    work.checks.erase(
+        work.checks.begin(),
+        work.checks.begin() + static_cast<std::ptrdiff_t>(work.checks_begin));
+    work.checks_begin = 0;
+  }
+  if (work.response_timer_armed) return;
   work.response_timer_armed = true;
-  AddTimer(oldest + work.job->method->response_timeout,
-           {TimerEvent::kResponseTimeout, work.job->serial, work.number});
+  work.response_timer.owner = work.job->shared_from_this();
+  AddTimer(&work.response_timer, work.checks[work.checks_begin].due);
 }
 
 }  // namespace muster

@@ -18,15 +18,24 @@
 #include <memory>
 #include <utility>
 
+#include "engine/schedule/delay_queue.h"
 #include "engine/schedule/ready_queue.h"
 
 namespace muster {
 
 class Work : public ReadyQueue::Item {
  public:
-  explicit Work(std::shared_ptr<ReadyQueue::Slots> slots)
-      : Item(std::move(slots)) {}
+  enum class Kind : uint8_t { kEvaluation, kSlice };
+
+  Work(std::shared_ptr<ReadyQueue::Slots> slots, Kind kind)
+      : Item(std::move(slots)), kind(kind) {}
   virtual ~Work() = default;
+
+  const Kind kind;
+
+  // What the push that is under way has charged to the job's virtual time; of
+  // whoever has claimed the item, and then of the worker that runs it.
+  int64_t charged = 0;
 
   // Of whoever queued the item, until it is popped: the job must not go away
   // while the queue has a plain pointer into it.
@@ -68,13 +77,25 @@ class Work : public ReadyQueue::Item {
                                        std::memory_order_acq_rel)) {
       return false;
     }
-    state_.store(kQueued, std::memory_order_release);
+    // An exchange, as another wake may have come since: it too is (1) to this
+    // (2).
+    state_.exchange(kQueued, std::memory_order_acq_rel);
     return true;
   }
 
  private:
   enum State : uint8_t { kIdle, kQueued, kRunning, kAgain };
   std::atomic<State> state_{kIdle};
+};
+
+// What waits in a delay queue.
+struct Timer : DelayQueue::Timer {
+  enum class Kind : uint8_t { kJob, kResponses, kTokens, kRechecks };
+
+  Timer(std::shared_ptr<ReadyQueue::Slots> slots, Kind kind)
+      : DelayQueue::Timer(std::move(slots)), kind(kind) {}
+
+  const Kind kind;
 };
 
 }  // namespace muster

@@ -1,10 +1,18 @@
 #include "engine/journal/group_commit.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/synchronization/notification.h"
 
 namespace muster {
+
+namespace {
+
+// A small chunk after a large one takes no more room than this.
+constexpr size_t kReserveMax = 4096;
+
+}  // namespace
 
 absl::StatusOr<std::shared_ptr<GroupCommit>> GroupCommit::Create(
     Journal* journal, Executor* executor) {
@@ -12,7 +20,7 @@ absl::StatusOr<std::shared_ptr<GroupCommit>> GroupCommit::Create(
   for (int i = 0; i < journal->partition_count(); ++i) {
     absl::StatusOr<Journal::Ownership> owned = journal->Acquire(i);
     if (!owned.ok()) return owned.status();
-    auto partition = std::make_unique<Partition>();
+    auto partition = std::make_unique<Partition>(commit.get(), i);
     partition->epoch = owned->epoch;
     {
       absl::MutexLock lock(&partition->mutex);
@@ -28,6 +36,7 @@ void GroupCommit::Add(int partition,
                       Durable durable) {
   Partition& p = *partitions_[partition];
   absl::MutexLock lock(&p.mutex);
+  if (p.buffer.empty()) p.buffer.reserve(std::min(p.chunk_size, kReserveMax));
   write(&p.buffer);
   if (durable) p.waiting.push_back(std::move(durable));
   if (p.buffer.size() < kFlushBytes || p.in_flight || p.flush_scheduled) return;
@@ -56,6 +65,7 @@ void GroupCommit::Pump(int partition) {
     {
       absl::MutexLock lock(&p.mutex);
       chunk.swap(p.buffer);
+      p.chunk_size = chunk.size();
       p.committing.swap(p.waiting);
       sequence = p.next_sequence;
       p.status = p.refused;
@@ -68,15 +78,18 @@ void GroupCommit::Pump(int partition) {
       p.met.store(false, std::memory_order_relaxed);
       journal_->Append(
           partition, p.epoch, sequence, std::move(chunk),
-          [self = shared_from_this(), partition](absl::Status status) {
-            Partition& answered = *self->partitions_[partition];
-            answered.status = std::move(status);
+          // One pointer that also holds *this: no more fits into a callback
+          // without an allocation.
+          [answered = std::shared_ptr<Partition>(shared_from_this(), &p)](
+              absl::Status status) {
+            answered->status = std::move(status);
             // (1) Acquire-release: pairs with (2); the loser sees
             // what the winner wrote before, `status` above all.
-            if (!answered.met.exchange(true, std::memory_order_acq_rel)) {
+            if (!answered->met.exchange(true, std::memory_order_acq_rel)) {
               return;  // Append() has not returned: it goes on.
             }
-            if (self->Finish(answered)) self->Pump(partition);
+            GroupCommit& commit = *answered->commit;
+            if (commit.Finish(*answered)) commit.Pump(answered->number);
           });
       // (2) Acquire-release: pairs with (1).
       if (!p.met.exchange(true, std::memory_order_acq_rel)) return;

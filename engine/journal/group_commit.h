@@ -82,12 +82,20 @@ class GroupCommit : public std::enable_shared_from_this<GroupCommit> {
 
  private:
   struct Partition {
+    Partition(GroupCommit* commit, int number)
+        : commit(commit), number(number) {}
+
+    GroupCommit* const commit;
+    const int number;
     absl::Mutex mutex;
     uint64_t epoch = 0;  // Constant after Create().
     uint64_t next_sequence ABSL_GUARDED_BY(mutex) = 1;
     bool in_flight ABSL_GUARDED_BY(mutex) = false;
     bool flush_scheduled ABSL_GUARDED_BY(mutex) = false;
     std::string buffer ABSL_GUARDED_BY(mutex);
+    // Of the last chunk, which the journal has kept: the next will be about as
+    // large, and its buffer need not grow to it in seven steps.
+    size_t chunk_size ABSL_GUARDED_BY(mutex) = 0;
     std::vector<Durable> waiting ABSL_GUARDED_BY(mutex);
     // Of the append under way; touched only by whoever drives it (Pump()).
     std::vector<Durable> committing;

@@ -161,6 +161,8 @@ void Visit(Io& io, R& r, const JobCreatedRecord*) {
   io.Text(r.job_id);
   io.Time(r.created_time);
   io.Text(r.body);
+  io.Number(r.priority);
+  io.Number(r.weight);
 }
 template <typename Io, typename R>
 void Visit(Io& io, R& r, const TargetsRecord*) {

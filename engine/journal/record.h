@@ -40,7 +40,9 @@ struct JobCreatedRecord {
   uint64_t job = 0;
   std::string job_id;
   absl::Time created_time;
-  std::string body;  // The job as JSON: contract 1.6.
+  std::string body;      // The job as JSON: contract 1.6.
+  uint8_t priority = 0;  // JobPriority.
+  uint32_t weight = 0;
 
   friend bool operator==(const JobCreatedRecord&,
                          const JobCreatedRecord&) = default;

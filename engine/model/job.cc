@@ -579,6 +579,10 @@ absl::Status ValidateJobRequest(const JobRequest& request,
         absl::StrCat("max_execution_time_seconds must be at least 1; got ",
                      request.max_execution_time_seconds));
   }
+  if (request.weight < kJobWeightMin || request.weight > kJobWeightMax) {
+    return Invalid(absl::StrCat("weight must be in [", kJobWeightMin, ", ",
+                                kJobWeightMax, "]; got ", request.weight));
+  }
 
   return method != nullptr ? CheckMethod(*method, options)
                            : CheckTwinUpdate(*update, options);

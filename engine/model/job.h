@@ -36,7 +36,7 @@ struct TwinUpdateAction {
 using Action = std::variant<TwinUpdateAction, MethodAction>;
 
 struct JobRequest {
-  std::string job_id;           // [A-Za-z0-9-]{1,64}, not "query".
+  std::string job_id;  // [A-Za-z0-9-]{1,64}, not "query".
   Action action;
   std::string query_condition;  // "*", or a condition over device twins.
   // Past or absent: now.  In the years 0001 to 9999 of UTC, which is what the
@@ -46,6 +46,13 @@ struct JobRequest {
   // any int64_t is exact and sums of absl::Time and absl::Duration saturate, so
   // that a deadline beyond all time is absl::InfiniteFuture(), never a wrap.
   int64_t max_execution_time_seconds = kMaxExecutionTimeSecondsDefault;
+  // Who goes first, and among jobs of one priority whose devices are served how
+  // often: one of weight 200 gets twice the rows of one of 100 while both have
+  // some.  In [1, 1000].  What a job can owe is limited: one with slices in n
+  // shards (of 16,384 twins each) counts for n / 40 at least; of a limited
+  // rate, for n / 10.
+  JobPriority priority = JobPriority::kNormal;
+  int weight = kJobWeightDefault;
 
   JobType type() const {
     return std::holds_alternative<MethodAction>(action) ? JobType::kDeviceMethod
@@ -113,8 +120,10 @@ struct JobInfo {
   absl::Time start_time;
   std::optional<absl::Time> end_time;  // Set in terminal states.
   int64_t max_execution_time_seconds = 0;
-  std::string failure_reason;                // Only with status failed.
-  std::optional<JobStatistics> statistics;   // From running on.
+  JobPriority priority = JobPriority::kNormal;
+  int weight = kJobWeightDefault;
+  std::string failure_reason;               // Only with status failed.
+  std::optional<JobStatistics> statistics;  // From running on.
 
   JobType type() const {
     return std::holds_alternative<MethodAction>(action) ? JobType::kDeviceMethod

@@ -29,6 +29,11 @@ enum class ExecutionStatus : uint8_t {
   kCanceled,
 };
 
+// Classes of urgency: while one has work, no worker starts on work of a class
+// after it.  Not part of the hub's contract; its jobs are normal.
+enum class JobPriority : uint8_t { kEmergency, kHigh, kNormal, kLow };
+inline constexpr int kJobPriorities = 4;
+
 inline bool IsTerminal(JobStatus s) { return s >= JobStatus::kCompleted; }
 inline bool IsTerminal(ExecutionStatus s) {
   return s >= ExecutionStatus::kCompleted;

@@ -12,12 +12,16 @@ namespace muster {
 inline constexpr size_t kJobIdLengthMax = 64;
 inline constexpr size_t kJobBodySizeMax = size_t{256} * 1024;
 inline constexpr size_t kMethodNameLengthMax = 100;
-inline constexpr size_t kMethodPayloadSizeMax = size_t{128} * 1024;  // Each direction.
+inline constexpr size_t kMethodPayloadSizeMax =
+    size_t{128} * 1024;  // Each direction.
 inline constexpr int kResponseTimeoutSecondsMin = 5;
 inline constexpr int kResponseTimeoutSecondsMax = 300;
 inline constexpr int kResponseTimeoutSecondsDefault = 30;
 inline constexpr int kConnectTimeoutSecondsMax = 300;
 inline constexpr int64_t kMaxExecutionTimeSecondsDefault = 3600;
+inline constexpr int kJobWeightMin = 1;
+inline constexpr int kJobWeightMax = 1000;
+inline constexpr int kJobWeightDefault = 100;
 inline constexpr int kMethodsInFlightPerDeviceMax = 10;  // Contract 7.2.
 inline constexpr int kJobHistoryDays = 30;               // Contract 2.9.
 
@@ -36,7 +40,8 @@ inline constexpr int kTwinDepthMax = 10;
 // a section's size (empty strings, nulls, control characters) takes room too.
 inline constexpr size_t kTwinArrayBytesMax = size_t{64} * 1024;
 inline constexpr size_t kTwinTagsSizeMax = size_t{8} * 1024;
-inline constexpr size_t kTwinPropertiesSizeMax = size_t{32} * 1024;  // Each section.
+inline constexpr size_t kTwinPropertiesSizeMax =
+    size_t{32} * 1024;                                         // Each section.
 inline constexpr int64_t kTwinIntegerMin = -4503599627370496;  // -2^52
 inline constexpr int64_t kTwinIntegerMax = 4503599627370495;   // 2^52 - 1
 inline constexpr size_t kTwinStatusReasonLengthMax = 128;

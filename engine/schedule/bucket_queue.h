@@ -13,12 +13,12 @@
 //
 // V rises to the bucket of a node that was taken, if all hints allow, by a CAS
 // from a value that was read before the hints: so at most one raise can
-// overlook a push that has returned, and as each is by N/4 at most and a push
-// finds by its last look that V has not passed it by as much, what is pushed
-// stays within N/2 of V, and two laps never meet in the ring.  The exception, a
-// push that was suspended while V moved on by N/4 or more: its node is late. It
-// is taken next if the hint leads to it, and at most one lap later if nodes of
-// the next lap have covered it.
+// overlook a push that has returned, and as each is by N/4 at most, what is
+// pushed while V moves on by less than that stays within N/2 of V, and two laps
+// never meet in the ring.  The exception, a push that was suspended while V
+// moved on by N/4 or more: its node is late.  It is taken next if the hint
+// leads to it, and at most one lap later if nodes of the next lap have covered
+// it.
 #ifndef ENGINE_SCHEDULE_BUCKET_QUEUE_H_
 #define ENGINE_SCHEDULE_BUCKET_QUEUE_H_
 
@@ -91,24 +91,22 @@ class BucketQueue {
         from = late;
         found = {};
       } else {
-        found = ring->First(from);
+        found = ring->Look(from);
       }
+      // If it is not in the hint's bucket, the hint has to be raised to it.
       const bool raise = !found.any || found.bucket > Ring::BucketOf(hint);
       if (raise && (!ring->Raise(&hint, from, &found) || !found.any)) continue;
-      if (found.bucket < from) {
-        // Behind the hint, of a push that is under way: older than all the
-        // rest.
-        if (ring->Take(found)) return Ring::IndexOf(found.head);
-        continue;
-      }
       // Nothing that was pushed before this look is more urgent: the node is
-      // there already, and if Take() succeeds it has been since.
+      // there already, and if Take() succeeds it has been since.  It can be
+      // behind the hint, of a push that was under way, or beyond the hint of a
+      // push that slept: the hint must not have been lowered below either.
+      const uint64_t bound = std::min(found.bucket, Ring::BucketOf(hint));
       uint64_t lowest = found.bucket;
       bool overtakes = false;
       for (const auto& other : shards_) {
         const uint64_t its = Ring::BucketOf(other->hint());
         lowest = std::min(lowest, its);
-        if (its + (other.get() == ring ? 0 : slack_) < found.bucket)
+        if (other.get() == ring ? its < bound : its + slack_ < found.bucket)
           overtakes = true;
       }
       if (overtakes || !ring->Take(found)) continue;
@@ -128,7 +126,8 @@ class BucketQueue {
 
   // V: the bucket that is being served.  Wait-free.
   uint64_t Now() const {
-    // (11) SC: in the one order with the hints, see above.
+    // (10) SC: in the one order with the hints, see above; and a push that
+    // begins after a pop has returned goes behind what the pop has raised.
     return now_.load(
         Policy::Order(QueueEdge::kWindowLoad, std::memory_order_seq_cst));
   }
@@ -140,7 +139,7 @@ class BucketQueue {
 
  private:
   void RaiseTime(uint64_t now, uint64_t bucket) {
-    // (12) SC: as (11).  If it fails, another has raised it.
+    // (11) SC: as (10).  If it fails, another has raised it.
     now_.compare_exchange_strong(
         now, std::min<uint64_t>(bucket, now + Ring::kBuckets / 4),
         Policy::Order(QueueEdge::kWindowRaise, std::memory_order_seq_cst),

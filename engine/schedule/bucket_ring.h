@@ -50,9 +50,11 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
+#include <type_traits>
 
+#include "absl/base/attributes.h"
 #include "engine/schedule/node_slab.h"
+#include "engine/schedule/zeroed_array.h"
 
 namespace muster {
 
@@ -69,11 +71,10 @@ enum class QueueEdge {
   kHintLoad,      // (7)
   kHintLower,     // (8)
   kHintAnnounce,  // (9)
-  kHintRaise,     // (10)
-  kWindowLoad,    // (11)
-  kWindowRaise,   // (12)
-  kNodeStore,     // (13)
-  kNodeLoad,      // (14)
+  kWindowLoad,    // (10)
+  kWindowRaise,   // (11)
+  kNodeStore,     // (12)
+  kNodeLoad,      // (13)
 };
 
 // What the queues are made of outside tests.
@@ -133,22 +134,30 @@ class BucketRing {
   void Push(uint32_t index, uint64_t bucket) {
     const int place = static_cast<int>(bucket % kBuckets);
     auto& node = slab_.At(index);
-    auto& head = heads_[place];
+    Word& head = stacks_[place].head;
     // Relaxed, as a stale head only costs a try.
     uint64_t old = head.load(std::memory_order_relaxed);
     uint64_t linked;
+    auto& pushed = stacks_[place].pushed[(old / kTagOne) % kAhead];
+    if constexpr (Policy::kPrefetches) {
+      node.ahead.store(pushed.load(std::memory_order_relaxed),
+                       std::memory_order_relaxed);
+    }
     do {
-      // (13) Release: who reads it by (14), because it still holds the head of
+      // (12) Release: who reads it by (13), because it still holds the head of
       // an earlier stay, also sees that the node has been taken from there.
       node.meta.store(bucket << 32 | IndexOf(old),
                       Order(QueueEdge::kNodeStore, std::memory_order_release));
       linked = ((old & ~kIndexMask) + kTagOne) | index;
-      // (1) SC: release for (2), which takes the node and what its owner did
-      // before; acquire for (5), whose flag it may find; and in the one order
-      // with (7) below and (9), (4), (2) of a raise.
+      // (1) Release for (2), which takes the node and what its owner did
+      // before; acquire for (5), whose flag it may find.  It need not be in
+      // the one order: the stamps that lead to the node are, and they bring it.
     } while (!head.compare_exchange_strong(
-        old, linked, Order(QueueEdge::kLink, std::memory_order_seq_cst),
+        old, linked, Order(QueueEdge::kLink, std::memory_order_acq_rel),
         std::memory_order_relaxed));
+    if constexpr (Policy::kPrefetches) {
+      pushed.store(index, std::memory_order_relaxed);
+    }
     if ((old & kHeadKnown) == 0) {
       Stamp(0, place);
       // Only a bucket with several items is worth the flag.
@@ -179,7 +188,7 @@ class BucketRing {
   }
 
   // The stack at `bucket`'s place.
-  Found Look(uint64_t bucket) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE Found Look(uint64_t bucket) {
     return Look(static_cast<int>(bucket % kBuckets), bucket);
   }
 
@@ -188,19 +197,21 @@ class BucketRing {
     uint64_t head = found.head;
     // Relaxed: (2) has acquired the node, and as a read-modify-write this goes
     // on with the release sequence of the nodes below.
-    return heads_[found.place].compare_exchange_strong(
-        head, ((head & ~kIndexMask) + kTagOne) | IndexOf(found.meta),
+    return stacks_[found.place].head.compare_exchange_strong(
+        head, (head & ~kIndexMask) | IndexOf(found.meta),
         std::memory_order_relaxed, std::memory_order_relaxed);
   }
 
-  // After Take(): what comes next is on its way from memory.
+  // After Take(): asks for the memory of what may be taken kAhead and twice
+  // kAhead pops later.
   void Prefetch(const Found& found) {
-    if constexpr (Policy::kPrefetches) slab_.Prefetch(IndexOf(found.meta));
+    if constexpr (Policy::kPrefetches) slab_.Prefetch(IndexOf(found.head));
   }
 
   // Whether the stack is still as it was found.
   bool Unchanged(const Found& found) const {
-    return heads_[found.place].load(std::memory_order_relaxed) == found.head;
+    return stacks_[found.place].head.load(std::memory_order_relaxed) ==
+           found.head;
   }
 
   static uint32_t IndexOf(uint64_t head) {
@@ -211,18 +222,7 @@ class BucketRing {
   // that is found from `from` on, or to kNoBucket.  True if it did; `*found` is
   // what it found, and `*hint` the new hint.
   bool Raise(uint64_t* hint, uint64_t from, Found* found) {
-    if ((*hint & kRaising) == 0) {
-      const uint64_t announced = (*hint + kStampOne) | kRaising;
-      // (9) SC: a push either comes before it in the one order, and then the
-      // search sees its link (1) and stamps (3), or finds it by (7).
-      if (!hint_.compare_exchange_strong(
-              *hint, announced,
-              Order(QueueEdge::kHintAnnounce, std::memory_order_seq_cst),
-              std::memory_order_relaxed)) {
-        return false;
-      }
-      *hint = announced;
-    }
+    if (!Announce(hint)) return false;
     *found = First(from);
     uint64_t bucket = kNoBucket;
     if (found->any) {
@@ -233,27 +233,42 @@ class BucketRing {
       if (found->bucket < from) return true;
       bucket = found->bucket;
     }
-    const uint64_t raised =
-        ((*hint + kStampOne) & ~kRaising & ~kNoBucket) | bucket;
-    // (10) SC: who reads it by (7) knows of all the pushes before (9).
-    if (!hint_.compare_exchange_strong(
-            *hint, raised,
-            Order(QueueEdge::kHintRaise, std::memory_order_seq_cst),
-            std::memory_order_relaxed)) {
-      return false;
-    }
-    *hint = raised;
-    return true;
+    return RaiseTo(hint, bucket);
+  }
+
+  // The same from the hint itself, and to the bucket that the found place
+  // stands for: the one that is less than a round after the hint.  For rings
+  // in which several laps meet: a node below the top may be of an earlier lap
+  // than the top, but of none before that bucket.
+  bool RaiseByPlace(uint64_t* hint) {
+    if (!Announce(hint)) return false;
+    const uint64_t from = BucketOf(*hint);
+    const Found found = First(from);
+    if (!found.any) return RaiseTo(hint, kNoBucket);
+    const uint64_t ahead =
+        (static_cast<uint64_t>(found.place) - from) % kBuckets;
+    return RaiseTo(hint, from + ahead);
   }
 
  private:
   using Word = typename Policy::template Atomic<uint64_t>;
 
-  // A bucket: the top node's number, known above, a tag that each link and take
-  // changes: 37 bits wrap in 20 minutes if one bucket does 100 M a second.
+  // A bucket: the top node's number, known above, a tag that each link changes:
+  // a stack that only shrinks has no top twice.  37 bits wrap in 40 minutes if
+  // one bucket is pushed 50 M items a second.
   static constexpr uint64_t kIndexMask = Slab::kIndexMask;
   static constexpr uint64_t kHeadKnown = uint64_t{1} << Slab::kIndexBits;
   static constexpr uint64_t kTagOne = kHeadKnown << 1;
+
+  // In a chain one has to wait for each node to learn where the next one is, a
+  // hundred nanoseconds each if there are a million.  So each node also names
+  // the one that was pushed kAhead pushes before it: as a rule, the one that is
+  // popped kAhead pops after it.  Nothing but prefetching relies on that.
+  static constexpr int kAhead = 6;
+  struct Stack {
+    Word head{0};
+    std::atomic<uint32_t> pushed[kAhead] = {};  // Lately, by tag.
+  };
 
   // A word of the index: bits, known above, a stamp.
   static constexpr uint64_t kBitsMask = 0xffffffff;
@@ -280,6 +295,38 @@ class BucketRing {
            kBitsMask;
   }
 
+  // The first step of a raise from `*hint`; the search comes after it.
+  bool Announce(uint64_t* hint) {
+    if ((*hint & kRaising) == 0) {
+      const uint64_t announced = (*hint + kStampOne) | kRaising;
+      // (9) SC: a push's (7) either comes before it in the one order, and then
+      // the search sees its stamps (3), or finds it.
+      if (!hint_.compare_exchange_strong(
+              *hint, announced,
+              Order(QueueEdge::kHintAnnounce, std::memory_order_seq_cst),
+              std::memory_order_relaxed)) {
+        return false;
+      }
+      *hint = announced;
+    }
+    return true;
+  }
+
+  // The last step: `bucket` is the first that the search found.
+  bool RaiseTo(uint64_t* hint, uint64_t bucket) {
+    const uint64_t raised =
+        ((*hint + kStampOne) & ~kRaising & ~kNoBucket) | bucket;
+    // Relaxed: (9) comes before it in the hint's own order, so who reads it by
+    // (7) comes after (9) and finds by (4) all that the search could find.
+    if (!hint_.compare_exchange_strong(*hint, raised,
+                                       std::memory_order_relaxed,
+                                       std::memory_order_relaxed)) {
+      return false;
+    }
+    *hint = raised;
+    return true;
+  }
+
   // Tells the words above that `child` of `level` is not empty.
   void Stamp(int level, int child) {
     Word& word = WordAbove(level, child);
@@ -290,7 +337,8 @@ class BucketRing {
     do {
       stamped = (old | bit) + kWordStampOne;
       // (3) SC: release for (4) and (6), which have to see the child filled;
-      // acquire for (5); and in the one order as (1).
+      // acquire for (5); and in the one order before the push's (7), so that a
+      // raise whose (9) comes after that finds it by (4).
     } while (!word.compare_exchange_strong(
         old, stamped, Order(QueueEdge::kStamp, std::memory_order_seq_cst),
         std::memory_order_relaxed));
@@ -310,7 +358,7 @@ class BucketRing {
   void Clear(int level, int child) {
     Word& word = WordAbove(level, child);
     const uint64_t bit = uint64_t{1} << (child & (kFanout - 1));
-    Word& below = level == 0   ? heads_[child]
+    Word& below = level == 0   ? stacks_[child].head
                   : level == 1 ? leaves_[child]
                                : upper_[child];
     const uint64_t content = level == 0 ? kIndexMask : kBitsMask;
@@ -367,16 +415,17 @@ class BucketRing {
     }
   }
 
-  Found Look(int place, uint64_t near) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE Found Look(int place, uint64_t near) {
     Found found;
     found.place = place;
-    // (2) SC: acquires the node from (1), and comes after (9) in a raise.
-    found.head = heads_[place].load(
-        Order(QueueEdge::kHeadLoad, std::memory_order_seq_cst));
+    // (2) Acquires the node from (1).  In a raise, (4) has acquired the stamp
+    // that led here, and with it a head that is not older.
+    found.head = stacks_[place].head.load(
+        Order(QueueEdge::kHeadLoad, std::memory_order_acquire));
     if (IndexOf(found.head) == Slab::kNone) return found;
     found.any = true;
-    // (14) Acquire: (2) has acquired this stay of the node; if it has left and
-    // was filled anew, Unchanged() must not read an old head, see (13).
+    // (13) Acquire: (2) has acquired this stay of the node; if it has left and
+    // was filled anew, Unchanged() must not read an old head, see (12).
     found.meta =
         slab_.At(IndexOf(found.head))
             .meta.load(Order(QueueEdge::kNodeLoad, std::memory_order_acquire));
@@ -406,10 +455,12 @@ class BucketRing {
   // The hint is read by every pop of every core and written once per bucket.
   alignas(128) Word hint_{kNoBucket};
   alignas(128) Word top_{0};
-  const std::unique_ptr<Word[]> upper_ = std::make_unique<Word[]>(kFanout);
-  const std::unique_ptr<Word[]> leaves_ =
-      std::make_unique<Word[]>(kFanout * kFanout);
-  const std::unique_ptr<Word[]> heads_ = std::make_unique<Word[]>(kBuckets);
+  // Empty stacks and words without bits are zeros; not so a test's atomics.
+  static constexpr bool kZeroIsEmpty =
+      std::is_same_v<Word, std::atomic<uint64_t>>;
+  ZeroedArray<Word, kZeroIsEmpty> upper_{kFanout};
+  ZeroedArray<Word, kZeroIsEmpty> leaves_{kFanout * kFanout};
+  ZeroedArray<Stack, kZeroIsEmpty> stacks_{kBuckets};
 };
 
 }  // namespace muster

@@ -31,6 +31,8 @@ class NodeSlab {
     typename Policy::template Atomic<uint64_t> meta{0};
     // Constant while attached.  Atomic for those who look from afar, below.
     std::atomic<void*> item{nullptr};
+    // A node that is likely to be popped some time after this one, or kNone.
+    std::atomic<uint32_t> ahead{0};
   };
 
   static constexpr int kIndexBits = 26;
@@ -52,12 +54,12 @@ class NodeSlab {
       free_.pop_back();
     } else {
       MUSTER_CHECK(used_ < kNodesMax);
-      index = ++used_;
+      index = kFirst + used_++;
       const int chunk = ChunkOf(index);
       if (owned_[chunk] == nullptr) {
-        owned_[chunk] =
-            std::make_unique<Node[]>(size_t{1} << (chunk + kFirstChunkBits));
-        chunks_[chunk].store(owned_[chunk].get(), std::memory_order_relaxed);
+        owned_[chunk] = std::make_unique<Node[]>(size_t{1} << chunk);
+        // Release: for Ahead().
+        chunks_[chunk].store(owned_[chunk].get(), std::memory_order_release);
       }
     }
     At(index).item.store(item, std::memory_order_relaxed);
@@ -73,11 +75,10 @@ class NodeSlab {
   // Wait-free.  REQUIRES: the caller has the number from Attach(), or from a
   // queue that it was pushed into: so it sees the chunk.
   Node& At(uint32_t index) {
-    const uint32_t place = index + kFirstChunk - 1;
     const int chunk = ChunkOf(index);
     // Relaxed: whoever has the number knows of the chunk.
     return chunks_[chunk].load(
-        std::memory_order_relaxed)[place - (kFirstChunk << chunk)];
+        std::memory_order_relaxed)[index ^ (uint32_t{1} << chunk)];
   }
 
   // The item that owns the number.  REQUIRES: as At().
@@ -85,40 +86,45 @@ class NodeSlab {
     return At(index).item.load(std::memory_order_relaxed);
   }
 
-  // Asks for the memory of what may be popped after the next: node `index`'s
-  // item, and the node below.  The number may be out of date, which only costs
-  // the work.  Wait-free.
+  // Asks for the memory of the item that is ahead of node `index`, and of the
+  // node ahead of that one.  Wait-free.  REQUIRES: as At().
   void Prefetch(uint32_t index) {
-    if (index == kNone) return;
-    Node& node = At(index);
-    __builtin_prefetch(node.item.load(std::memory_order_relaxed), 1);
-    const uint32_t below = static_cast<uint32_t>(
-        node.meta.load(std::memory_order_relaxed) & kIndexMask);
-    if (below == kNone) return;
-    const int chunk = ChunkOf(below);
-    // Null if we do not know of the chunk yet.
-    const Node* nodes = chunks_[chunk].load(std::memory_order_relaxed);
-    if (nodes == nullptr) return;
-    __builtin_prefetch(&nodes[below + kFirstChunk - 1 - (kFirstChunk << chunk)],
-                       1);
+    // Into the second level of the cache (the 2): measured, a quarter more at a
+    // million items than into the first, which is kept busy by the pop's own.
+    Node* node = Ahead(At(index));
+    if (node == nullptr) return;
+    __builtin_prefetch(node->item.load(std::memory_order_relaxed), 1, 2);
+    // Asked for when one behind was popped, so it is there to be read.
+    node = Ahead(*node);
+    if (node != nullptr) __builtin_prefetch(node, 1, 2);
   }
 
  private:
-  // Each chunk is twice as large as the one before.
-  static constexpr int kFirstChunkBits = Policy::kFirstChunkBits;
-  static constexpr uint32_t kFirstChunk = uint32_t{1} << kFirstChunkBits;
+  // Chunk i has the numbers from 2^i to 2^(i+1) - 1.
+  static constexpr uint32_t kFirst = uint32_t{1} << Policy::kFirstChunkBits;
 
+  // The highest bit.  ^, as for - compilers do not see that it is one
+  // instruction.
   static int ChunkOf(uint32_t index) {
-    return std::bit_width(index + kFirstChunk - 1) - 1 - kFirstChunkBits;
+    return 31 ^ std::countl_zero(index | 1);
+  }
+
+  // Null if there is none, or in a chunk that we do not know of yet.  May be
+  // any node: the number is a guess.
+  Node* Ahead(const Node& node) {
+    const uint32_t index = node.ahead.load(std::memory_order_relaxed);
+    const int chunk = ChunkOf(index);
+    // Acquire: the caller never had this number.  kNone is in no chunk.
+    Node* nodes = chunks_[chunk].load(std::memory_order_acquire);
+    return nodes == nullptr ? nullptr : &nodes[index ^ (uint32_t{1} << chunk)];
   }
 
   absl::Mutex mutex_;
   std::vector<uint32_t> free_ ABSL_GUARDED_BY(mutex_);
   uint32_t used_ ABSL_GUARDED_BY(mutex_) = 0;
-  static constexpr int kChunks = kIndexBits + 1 - kFirstChunkBits;
-  std::unique_ptr<Node[]> owned_[kChunks] ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<Node[]> owned_[kIndexBits] ABSL_GUARDED_BY(mutex_);
   // Each is written once, before any number in it is handed out.
-  std::atomic<Node*> chunks_[kChunks] = {};
+  std::atomic<Node*> chunks_[kIndexBits] = {};
 };
 
 }  // namespace muster

@@ -15,7 +15,8 @@ int QueuePolicy::Home(int shards) {
   // that no shard is left to a thread that does not run.  It may have changed
   // on return, which costs time and nothing else.
   const int core = sched_getcpu();
-  return core < 0 ? 0 : core % shards;
+  if (core < 0) return 0;
+  return core < shards ? core : core % shards;
 }
 
 ReadyQueue::ReadyQueue(const Options& options)

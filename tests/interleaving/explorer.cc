@@ -63,7 +63,9 @@ void Explorer::RunOnce(const std::function<std::unique_ptr<Program>()>& make) {
   depth_ = 0;
   location_count_ = 0;
   main_view_.fill(0);
-  common_.fill(0);
+  ordered_.clear();
+  for (auto& accesses : ordered_by_) accesses.clear();
+  for (auto& accesses : ordered_at_) accesses.clear();
   running_ = frozen_ = -1;
   preemptions_ = stale_ = 0;
   asleep_ = 0;
@@ -76,8 +78,10 @@ void Explorer::RunOnce(const std::function<std::unique_ptr<Program>()>& make) {
   MUSTER_CHECK(thread_count_ <= kThreadsMax);
   for (int t = 0; t < thread_count_; ++t) {
     Thread& thread = threads_[t];
-    thread.done = false;
+    thread.started = thread.done = false;
     thread.begin = -1;
+    thread.behind.reset();
+    thread.ordered = 0;
     thread.view = thread.returned = main_view_;
     thread.location = -1;  // Its first step is not known yet.
     thread.writes = true;
@@ -133,11 +137,19 @@ int Explorer::PickThread(bool current_can_go_on) {
   const bool others =
       !current_can_go_on || sleep || preemptions_ < limits_.preemptions;
   bool anybody = current_can_go_on;
+  bool next_in_turn = false;
   for (int t = 0; t < thread_count_; ++t) {
     if (threads_[t].done || t == frozen_) continue;
     anybody = true;
     if (!others || (sleep && (asleep_ >> t & 1))) continue;
     if (current_can_go_on && t == running_) continue;
+    if (limits_.in_turn) {
+      if (current_can_go_on && threads_[t].started) continue;
+      if (next_in_turn) continue;
+      // Those that wait for all to begin.
+      if (threads_[t].started && !threads_[thread_count_ - 1].started) continue;
+      next_in_turn = true;
+    }
     options[count++] = t;
   }
   if (!anybody) return -1;
@@ -159,6 +171,7 @@ int Explorer::PickThread(bool current_can_go_on) {
     }
   }
   if (current_can_go_on && next != running_) ++preemptions_;
+  threads_[next].started = true;
   return next;
 }
 
@@ -194,7 +207,13 @@ void Explorer::Step(int location, bool writes) {
   }
   running_ = id;
   if (++steps_ > limits_.steps) Fail("somebody waits for somebody");
-  if (self.begin < 0) self.begin = steps_;
+  if (self.begin < 0) {
+    self.begin = steps_;
+    for (int t = 0; t < thread_count_; ++t) {
+      uint8_t& known = self.view[kLocationsMax + t];
+      known = std::max(known, static_cast<uint8_t>(threads_[t].ordered));
+    }
+  }
 }
 
 void Explorer::Leave() { setcontext(&main_); }
@@ -206,7 +225,60 @@ void Explorer::Fail(const std::string& what) {
 }
 
 void Explorer::Returned() {
-  threads_[running_].returned = threads_[running_].view;
+  Thread& self = threads_[running_];
+  self.returned = self.view;
+  self.ordered = static_cast<int>(ordered_by_[running_].size());
+}
+
+std::bitset<Explorer::kOrderedMax> Explorer::Before() const {
+  std::bitset<kOrderedMax> before;
+  for (int t = 0; t < thread_count_; ++t) {
+    const int count = threads_[running_].view[kLocationsMax + t];
+    if (count == 0) continue;
+    const int last = ordered_by_[t][count - 1];
+    before |= ordered_[last].before;
+    before.set(last);
+  }
+  return before;
+}
+
+int Explorer::Oldest(int location,
+                     const std::bitset<kOrderedMax>& before) const {
+  int oldest = 0;
+  for (int access : ordered_at_[location]) {
+    if (before[access])
+      oldest = std::max(oldest, ordered_[access].position / 2);
+  }
+  return oldest;
+}
+
+void Explorer::Order(int location, int position,
+                     std::bitset<kOrderedMax> before) {
+  const int self = static_cast<int>(ordered_.size());
+  auto& mine = ordered_by_[running_];
+  if (self == kOrderedMax || mine.size() == 255) {
+    Fail("somebody waits for somebody");
+  }
+  std::bitset<kOrderedMax> after;
+  for (int access : ordered_at_[location]) {
+    const Ordered& other = ordered_[access];
+    if (other.position < position) {
+      before |= other.before;
+      before.set(access);
+    } else if (other.position > position) {
+      after.set(access);
+    }
+  }
+  ordered_.push_back({location, position, before});
+  ordered_at_[location].push_back(self);
+  mine.push_back(self);
+  view()[kLocationsMax + running_] = static_cast<uint8_t>(mine.size());
+  if (after.none()) return;
+  before.set(self);
+  for (int access = 0; access < self; ++access) {
+    Ordered& other = ordered_[access];
+    if (after[access] || (other.before & after).any()) other.before |= before;
+  }
 }
 
 int Explorer::NewLocation(uint64_t value) {
@@ -222,20 +294,31 @@ uint64_t Explorer::Load(int location, std::memory_order order) {
   auto& values = locations_[location];
   View& mine = view();
   int oldest = mine[location];
-  if (order == std::memory_order_seq_cst) {
-    oldest = std::max<int>(oldest, common_[location]);
+  const bool ordered = orders() && order == std::memory_order_seq_cst;
+  std::bitset<kOrderedMax> before;
+  if (ordered) {
+    before = Before();
+    oldest = std::max(oldest, Oldest(location, before));
   }
   const int newest = static_cast<int>(values.size()) - 1;
   int back = 0;
-  if (running_ >= 0 && stale_ < limits_.stale && oldest < newest) {
-    back = Choose(newest - oldest + 1);
-    if (back > 0) ++stale_;
+  if (running_ >= 0 && oldest < newest) {
+    // What it has read before, if it was old then, can be read again.
+    auto& behind = threads_[running_].behind;
+    const bool again = behind[location] && oldest == mine[location];
+    if (stale_ < limits_.stale) {
+      back = Choose(newest - oldest + 1);
+      if (back > 0 && !(again && back == newest - oldest)) ++stale_;
+    } else if (again && Choose(2) == 1) {
+      back = newest - oldest;
+    }
+    behind[location] = back > 0;
   }
   const Message& read = values[newest - back];
   mine[location] = static_cast<uint8_t>(newest - back);
   if (limits_.trace) Trace("load", location, newest - back);
   if (Acquires(order)) Join(mine, read.view);
-  if (order == std::memory_order_seq_cst) common_[location] = mine[location];
+  if (ordered) Order(location, 2 * (newest - back) + 1, before);
   return read.value;
 }
 
@@ -247,7 +330,9 @@ void Explorer::Store(int location, uint64_t value, std::memory_order order) {
   mine[location] = static_cast<uint8_t>(values.size());
   values.push_back({value, Releases(order) ? mine : View{}});
   values.back().view[location] = mine[location];
-  if (order == std::memory_order_seq_cst) common_[location] = mine[location];
+  if (orders() && order == std::memory_order_seq_cst) {
+    Order(location, 2 * mine[location], Before());
+  }
 }
 
 void Explorer::Trace(const char* what, int location, size_t read) {
@@ -262,11 +347,33 @@ bool Explorer::CompareExchange(int location, uint64_t* expected,
   Step(location, true);
   auto& values = locations_[location];
   View& mine = view();
+  const int newest = static_cast<int>(values.size()) - 1;
+  if (running_ >= 0 && stale_ < limits_.stale && mine[location] < newest) {
+    // It may fail on an older value, as a load.
+    std::array<int, 256> others;
+    int count = 0;
+    for (int i = newest - 1; i >= mine[location]; --i) {
+      if (values[i].value != *expected) others[count++] = i;
+    }
+    const int chosen = Choose(count + 1);
+    if (chosen > 0) {
+      ++stale_;
+      const Message& read = values[others[chosen - 1]];
+      mine[location] = static_cast<uint8_t>(others[chosen - 1]);
+      if (limits_.trace) Trace("cas fails", location, mine[location]);
+      if (Acquires(failure)) Join(mine, read.view);
+      *expected = read.value;
+      return false;
+    }
+  }
   const Message before = values.back();
   const bool equal = before.value == *expected;
   if (limits_.trace) Trace(equal ? "cas" : "cas fails", location, 0);
   const std::memory_order order = equal ? success : failure;
-  mine[location] = static_cast<uint8_t>(values.size() - 1);
+  mine[location] = static_cast<uint8_t>(newest);
+  const bool ordered = orders() && order == std::memory_order_seq_cst;
+  std::bitset<kOrderedMax> earlier;
+  if (ordered) earlier = Before();
   if (Acquires(order)) Join(mine, before.view);
   if (!equal) {
     *expected = before.value;
@@ -278,7 +385,7 @@ bool Explorer::CompareExchange(int location, uint64_t* expected,
   if (Releases(order)) Join(after.view, mine);
   after.view[location] = mine[location];
   values.push_back(after);
-  if (order == std::memory_order_seq_cst) common_[location] = mine[location];
+  if (ordered) Order(location, 2 * mine[location], earlier);
   return true;
 }
 

@@ -14,13 +14,18 @@
 // every location the oldest value that may still be read.  A release puts the
 // thread's view into the value, an acquire takes it out; a read-modify-write
 // reads the newest value and passes the view of the one before on (the release
-// sequence).  Sequentially consistent accesses also leave what they saw of
-// their own location in a common view, which bounds from below what later ones
-// may read: no more than C++20 promises, less than any machine does.  New
-// values go to the end of a location's order.  After "view-based operational
-// semantics": Kang et al., POPL 2017, and the C++20 model; bounded preemptions
-// are after CHESS (Musuvathi and Qadeer, PLDI 2007), sleep sets after Godefroid
-// (1996).
+// sequence).  Sequentially consistent accesses have one order S that need not
+// be the order in which they run: a load may return any older value as long as
+// some S agrees with C++20 [atomics.order], that is, as long as the strongly
+// happens before and the coherence order between them have no cycle.  S does
+// respect time: an operation of the program that has returned is before those
+// that begin later, as a clock on the wall would tell; nothing else follows
+// from time.  New values go to the end of a location's order, which loses
+// nothing where all writes are read-modify-writes or by one owner.
+//
+// After "view-based operational semantics": Kang et al., POPL 2017, the C++20
+// model and Lahav et al., PLDI 2017; bounded preemptions are after CHESS
+// (Musuvathi and Qadeer, PLDI 2007), sleep sets after Godefroid (1996).
 #ifndef TESTS_INTERLEAVING_EXPLORER_H_
 #define TESTS_INTERLEAVING_EXPLORER_H_
 
@@ -28,6 +33,7 @@
 
 #include <array>
 #include <atomic>
+#include <bitset>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -38,14 +44,22 @@ namespace muster {
 
 class Explorer {
  public:
-  static constexpr int kLocationsMax = 64;
+  static constexpr int kLocationsMax = 60;
   static constexpr int kThreadsMax = 4;
-  using View = std::array<uint8_t, kLocationsMax>;
+  // By location, which of its values may still be read; behind that by thread,
+  // how many of its sequentially consistent accesses are strongly before.
+  using View = std::array<uint8_t, kLocationsMax + kThreadsMax>;
 
   struct Limits {
     int preemptions = 3;  // Negative: any number, with sleep sets.
-    int stale = 0;        // Loads that may return an older value.
+    // Loads that may return an older value.  Those that return it again are
+    // not counted.
+    int stale = 0;
     bool freeze = false;  // One thread may stop for ever at any step.
+    // Threads begin in the order of their numbers, one that is preempted goes
+    // on when all have begun and none runs, and so in the order of numbers
+    // again.  For programs of several stops that are otherwise too many.
+    bool in_turn = false;
     int64_t executions = 50'000'000;
     bool trace = false;
     int steps = 3000;  // Of one execution; more is a failure: somebody waits.
@@ -116,14 +130,24 @@ class Explorer {
     std::vector<char> stack;
     View view;
     View returned;  // At the last Returned().
+    bool started = false;
     bool done = false;
     int64_t begin = -1;  // First step of the operation under way.
-    int location = 0;    // Of the step that it is about to do.
+    std::bitset<kLocationsMax> behind;  // Those where it read an older value.
+    int ordered = 0;   // Its accesses in S when it last Returned().
+    int location = 0;  // Of the step that it is about to do.
     bool writes = false;
   };
   struct Decision {
     int chosen;
     int options;
+  };
+  // A sequentially consistent access.
+  static constexpr int kOrderedMax = 512;
+  struct Ordered {
+    int location;
+    int position;  // In the coherence order: a load is between two writes.
+    std::bitset<kOrderedMax> before;  // Those that S has before it.
   };
 
   void Trace(const char* what, int location, size_t read);
@@ -135,6 +159,15 @@ class Explorer {
   void SwitchTo(int thread);
   int PickThread(bool current_can_go_on);
   bool WakesFromSleep(int thread, int location, bool writes) const;
+  // A sequentially consistent access of the running thread, which is about to
+  // happen: all that is before it in S but for its own location's, and the
+  // oldest value that it may read.
+  std::bitset<kOrderedMax> Before() const;
+  int Oldest(int location, const std::bitset<kOrderedMax>& before) const;
+  // It has happened.
+  void Order(int location, int position, std::bitset<kOrderedMax> before);
+  // Only what loads may read depends on S.
+  bool orders() const { return running_ >= 0 && limits_.stale > 0; }
   View& view() { return running_ < 0 ? main_view_ : threads_[running_].view; }
 
   static Explorer* current_;
@@ -148,7 +181,9 @@ class Explorer {
   Program* program_ = nullptr;
   ucontext_t main_;
   View main_view_;
-  View common_;
+  std::vector<Ordered> ordered_;
+  std::vector<int> ordered_by_[kThreadsMax];
+  std::vector<int> ordered_at_[kLocationsMax];
   std::vector<Message> locations_[kLocationsMax];
   int location_count_ = 0;
   Thread threads_[kThreadsMax];

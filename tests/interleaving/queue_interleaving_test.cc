@@ -26,7 +26,7 @@ void ExpectClean(const Suite& suite) {
       // Once more, to tell the steps.
       Explorer::Limits limits = suite.limits;
       limits.trace = true;
-      FAIL() << setup.name << ": " << result.failure << "\n"
+      FAIL() << NameOf(setup) << ": " << result.failure << "\n"
              << RunSetup<Queue>(setup, limits).trace;
     }
   }

@@ -7,6 +7,12 @@
 //   - a pop that finds nothing overlooks no item whose push had returned when
 //     it began and that nobody took before it ended;
 //   - nor does a pop take from a higher bucket than such an item's;
+//   - a push goes to a bucket after the time that was served when it began;
+//   - with one shard, if no thread is frozen, the history is linearizable:
+//   there
+//     is an order of the operations, which respects that some returned before
+//     others began, in which each pop takes from the lowest bucket of those
+//     that have an item, or finds nothing if none has;
 //   - nobody waits: all threads but a frozen one end, whatever the others do;
 //   - in the end all items are found, in order, but for the one that a frozen
 //     thread has in its hands.
@@ -15,6 +21,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -60,7 +67,6 @@ struct Operation {
 };
 
 struct Setup {
-  std::string name;
   int shards = 1;
   // Rounds the ring that far before: a bucket that is served.
   int served = 0;
@@ -78,6 +84,20 @@ inline std::string NameOf(const Operation& operation) {
       return absl::StrCat("hold", operation.bucket);
   }
   return "";
+}
+
+inline std::string NameOf(const Setup& setup) {
+  std::string name =
+      absl::StrCat("shards=", setup.shards, " served=", setup.served, " [");
+  for (int bucket : setup.buckets) absl::StrAppend(&name, " ", bucket);
+  absl::StrAppend(&name, " ]");
+  for (const auto& thread : setup.threads) {
+    absl::StrAppend(&name, " |");
+    for (const Operation& operation : thread) {
+      absl::StrAppend(&name, " ", NameOf(operation));
+    }
+  }
+  return name;
 }
 
 template <typename Queue>
@@ -148,6 +168,13 @@ class QueueProgram : public Explorer::Program {
     // A frozen pop may have one in its hands.
     if (missing > (frozen >= 0 && popping_[frozen] ? 1 : 0))
       Fail("an item is lost");
+    for (const Stay& stay : log_) {
+      if (stay.taken == kNever) continue;
+      for (const Time& time : times_) {
+        if (time.step < stay.began && stay.bucket <= time.served)
+          Fail("a push goes before the time");
+      }
+    }
     for (const Look& look : looks_) {
       for (const Stay& stay : log_) {
         if (stay.pushed >= look.begin || stay.took <= look.end) continue;
@@ -160,12 +187,14 @@ class QueueProgram : public Explorer::Program {
         }
       }
     }
+    if (setup_.shards == 1 && frozen < 0) CheckLinearizable();
   }
 
  private:
   // From a push to the pop that took it.
   struct Stay {
     int item;
+    int64_t began = 0;        // First step of the push.
     int64_t pushed = kNever;  // Last step of the push.
     int64_t took = kNever;    // First step of the pop.
     int64_t taken = kNever;   // Last step of the pop.
@@ -177,6 +206,77 @@ class QueueProgram : public Explorer::Program {
     int64_t end;
     int stay;  // -1: found nothing.
   };
+
+  // A pop that has returned and what had been served then.
+  struct Time {
+    int64_t step;
+    uint64_t served;
+  };
+
+  // Wing and Gong, JPDC 1993, with a memory of the sets of operations that
+  // cannot go first (Lowe, 2017).
+  void CheckLinearizable() {
+    history_.clear();
+    for (size_t i = 0; i < log_.size(); ++i) {
+      // The order is not promised for a push that slept too long.
+      if (log_[i].late) return;
+      history_.push_back(
+          {log_[i].began, log_[i].pushed, static_cast<int>(i), true});
+    }
+    for (const Look& look : looks_) {
+      history_.push_back({look.begin, look.end, look.stay, false});
+    }
+    if (history_.size() > 64 || log_.size() > 64) {
+      Fail("too long to check");
+      return;
+    }
+    std::sort(history_.begin(), history_.end(),
+              [](const auto& a, const auto& b) { return a.end < b.end; });
+    hopeless_.clear();
+    if (!Linearize(0, 0)) Fail("not linearizable");
+  }
+
+  // Whether the operations that are not in `done` can follow those that are;
+  // `present`: the stays that have begun and not ended.
+  bool Linearize(uint64_t done, uint64_t present) {
+    const size_t count = history_.size();
+    if (static_cast<size_t>(std::popcount(done)) == count) return true;
+    for (uint64_t set : hopeless_) {
+      if (set == done) return false;
+    }
+    int64_t first_end = kNever;
+    for (size_t i = 0; i < count; ++i) {
+      if ((done >> i & 1) == 0) {
+        first_end = history_[i].end;
+        break;
+      }
+    }
+    for (size_t i = 0; i < count; ++i) {
+      const Entry& entry = history_[i];
+      if ((done >> i & 1) != 0 || entry.begin > first_end) continue;
+      uint64_t after = present;
+      if (entry.push) {
+        after |= uint64_t{1} << entry.stay;
+      } else if (entry.stay < 0) {
+        if (present != 0) continue;
+      } else {
+        if ((present >> entry.stay & 1) == 0 || !IsLowest(present, entry.stay))
+          continue;
+        after &= ~(uint64_t{1} << entry.stay);
+      }
+      if (Linearize(done | uint64_t{1} << i, after)) return true;
+    }
+    hopeless_.push_back(done);
+    return false;
+  }
+
+  bool IsLowest(uint64_t present, int stay) const {
+    for (; present != 0; present &= present - 1) {
+      if (log_[std::countr_zero(present)].bucket < log_[stay].bucket)
+        return false;
+    }
+    return true;
+  }
 
   void Fail(const char* what) { Explorer::Get().Fail(what); }
 
@@ -196,7 +296,9 @@ class QueueProgram : public Explorer::Program {
     payload_[item]->Write();
     current_[item] = stay;
     const uint64_t from = Served();
+    Explorer::Get().Begin();
     queue_.Push(slots_[item], static_cast<uint64_t>(bucket));
+    log_[stay].began = FirstStep();
     log_[stay].late = Served() - from >= Queue::Ring::kBuckets / 4;
     log_[stay].pushed = Clock();
   }
@@ -226,6 +328,8 @@ class QueueProgram : public Explorer::Program {
     log_[stay].taken = end;
     log_[stay].bucket = queue_.BucketForTesting(slot);
     looks_.push_back({begin, end, stay});
+    // What it has raised the time to, if it did, was its last step.
+    if (!draining_) times_.push_back({end, Served()});
     return stay;
   }
 
@@ -249,6 +353,15 @@ class QueueProgram : public Explorer::Program {
   int next_item_ = 0;
   std::vector<Stay> log_;
   std::vector<Look> looks_;
+  std::vector<Time> times_;
+  struct Entry {
+    int64_t begin;
+    int64_t end;
+    int stay;
+    bool push;
+  };
+  std::vector<Entry> history_;
+  std::vector<uint64_t> hopeless_;
   bool popping_[Explorer::kThreadsMax] = {};
   bool draining_ = false;
   int64_t drained_ = int64_t{1} << 40;
@@ -266,16 +379,7 @@ inline std::vector<Setup> AllSetups(
       setup.shards = shards;
       setup.served = served;
       setup.buckets = start;
-      setup.name = absl::StrCat("shards=", shards, " served=", served, " [");
-      for (int bucket : start) absl::StrAppend(&setup.name, " ", bucket);
-      absl::StrAppend(&setup.name, " ]");
-      for (size_t c : chosen) {
-        setup.threads.push_back(threads[c]);
-        absl::StrAppend(&setup.name, " |");
-        for (const Operation& operation : threads[c]) {
-          absl::StrAppend(&setup.name, " ", NameOf(operation));
-        }
-      }
+      for (size_t c : chosen) setup.threads.push_back(threads[c]);
       setups.push_back(std::move(setup));
       // The next in which no thread's number is below that of the one before.
       int i = count - 1;

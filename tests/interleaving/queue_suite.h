@@ -2,6 +2,8 @@
 #ifndef TESTS_INTERLEAVING_QUEUE_SUITE_H_
 #define TESTS_INTERLEAVING_QUEUE_SUITE_H_
 
+#include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,12 +19,13 @@ struct Suite {
   std::vector<Setup> setups;
 };
 
-inline constexpr int kSuites = 9;
+inline constexpr int kSuites = 12;
 
 inline Suite MakeSuite(int which) {
   using O = Operation;
   const O push1{O::kPush, 1}, push2{O::kPush, 2}, push3{O::kPush, 3};
-  const O pop{O::kPop}, hold1{O::kHold, 1};
+  const O pop{O::kPop}, hold1{O::kHold, 1}, hold2{O::kHold, 2},
+      hold3{O::kHold, 3};
   const std::vector<std::vector<O>> single = {{push1}, {push3}, {pop}, {hold1}};
   const std::vector<std::vector<O>> twice = {
       {push1, push1}, {push2, pop}, {pop, pop}, {hold1, hold1}};
@@ -79,27 +82,80 @@ inline Suite MakeSuite(int which) {
                     2, 3));
       break;
     case 8:
-      suite.name = "two far apart stops";
+      suite.name = "two stops, one for ever";
       suite.limits = {.preemptions = 2, .freeze = true};
       // Once round the ring, back to the place that another looks at.
       suite.setups.push_back(
-          {"round the ring",
-           1,
+          {1, 0, {1, 1}, {{pop}, {hold3, pop, hold3, hold3, hold1}}});
+      // Two pushes into one leaf while a pop clears it.
+      suite.setups.push_back({1, 0, {2}, {{pop, pop}, {push3}, {push3}}});
+      break;
+    case 9:
+      suite.name = "two stops";
+      suite.limits = {.preemptions = 2};
+      // A push that stands between two levels, and one into the same leaf that
+      // has returned.
+      suite.setups.push_back({1, 0, {1}, {{push3}, {push3, pop, pop}}});
+      // The stack that a raise has found is made smaller.
+      suite.setups.push_back({1, 0, {3, 3}, {{pop}, {push1, pop, pop}}});
+      // A node comes back to its stack with another below it, one lap later.
+      suite.setups.push_back(
+          {1,
            0,
            {1, 1},
-           {{pop}, {{O::kHold, 3}, pop, {O::kHold, 3}, {O::kHold, 3}, hold1}}});
-      suite.setups.push_back(
-          {"between two levels", 1, 0, {2}, {{pop, pop}, {push3}, {push3}}});
+           {{pop}, {hold3, hold3, hold3, hold3, hold3, {O::kPush, 9}, hold2}}});
+      // Two pushes behind the hint, one after the other, while a pop is on its
+      // way round the ring and the time has not been raised.
+      suite.setups.push_back({1, 0, {3}, {{pop}, {pop}, {push1, push2}}});
+      break;
+    case 10:
+      suite.name = "three stops";
+      suite.limits = {.preemptions = 3};
+      // The node that a raise has found is on its way to another bucket.
+      suite.setups.push_back({1, 0, {3, 3}, {{hold3}, {push1, pop, pop}}});
+      break;
+    case 11:
+      suite.name = "in turn, weak memory";
+      suite.limits = {.preemptions = 2, .stale = 2, .in_turn = true};
+      // The third push relies on the second's stamp, and has not seen it.
+      suite.setups.push_back({1, 1, {}, {{push1}, {push1}, {push1}, {pop}}});
+      // A push between a search's look at a bucket and the clearing of its bit,
+      // while the hint is lower: the first pop keeps the time from being
+      // raised.
+      suite.setups.push_back({1, 0, {3}, {{pop}, {push1, pop, pop}, {push3}}});
       break;
   }
   return suite;
 }
+
+struct Catch {
+  Explorer::Result result;
+  int64_t executions = 0;
+  std::string program;  // "": nothing was caught.
+};
 
 template <typename Queue>
 Explorer::Result RunSetup(const Setup& setup, const Explorer::Limits& limits) {
   return Explorer::Explore(limits, [&]() -> std::unique_ptr<Explorer::Program> {
     return std::make_unique<QueueProgram<Queue>>(setup);
   });
+}
+
+// The first failure in these suites.
+template <typename Queue>
+Catch Hunt(std::initializer_list<int> suites) {
+  Catch caught;
+  for (int which : suites) {
+    const Suite suite = MakeSuite(which);
+    for (const Setup& setup : suite.setups) {
+      caught.result = RunSetup<Queue>(setup, suite.limits);
+      caught.executions += caught.result.executions;
+      if (caught.result.failure.empty()) continue;
+      caught.program = suite.name + ": " + NameOf(setup);
+      return caught;
+    }
+  }
+  return caught;
 }
 
 }  // namespace muster
