@@ -7,13 +7,17 @@
 // count of calls.
 //
 // The limit beside it (BM_SendAlone) is the same transport called with the same
-// ranges and no engine at all.
+// ranges and no engine at all.  BM_SmallJob: what does somebody wait who comes
+// while all that is going on?
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -29,12 +33,18 @@
 namespace muster {
 namespace {
 
-// Passes everything on, and counts what was sent.
+// Passes everything on, counts what was sent, and notes when a method of some
+// name was sent first.
 class CountingTransport : public Transport {
  public:
   explicit CountingTransport(Transport* inner) : inner_(inner) {}
   void Start(TransportSink* sink) override { inner_->Start(sink); }
   size_t Send(const MethodBatch& batch) override {
+    if (batch.method->name == kAwaited) {
+      int64_t never = 0;
+      first_sent_ns_.compare_exchange_strong(
+          never, absl::ToInt64Nanoseconds(Clock::Real().Monotonic()));
+    }
     const size_t sent = inner_->Send(batch);
     sent_.fetch_add(static_cast<int64_t>(sent), std::memory_order_relaxed);
     return sent;
@@ -45,9 +55,16 @@ class CountingTransport : public Transport {
   void Shutdown() override { inner_->Shutdown(); }
   int64_t sent() const { return sent_.load(); }
 
+  static constexpr char kAwaited[] = "awaited";
+  void Await() { first_sent_ns_.store(0); }
+  absl::Duration FirstSent() const {
+    return absl::Nanoseconds(first_sent_ns_.load());
+  }
+
  private:
   Transport* const inner_;
   std::atomic<int64_t> sent_{0};
+  std::atomic<int64_t> first_sent_ns_{0};
 };
 
 constexpr int kThreads = 2;
@@ -95,7 +112,7 @@ class Fleet {
   // Runs one job over the condition and returns it.
   JobInfo Run(const std::string& condition) {
     JobRequest job;
-    job.job_id = absl::StrCat("job-", ++jobs_);
+    job.job_id = absl::StrCat("job-", jobs_.fetch_add(1) + 1);
     job.query_condition = condition;
     job.action = MethodAction{.method_name = "reboot"};
     MUSTER_CHECK(engine_->CreateJob(job).ok());
@@ -103,8 +120,9 @@ class Fleet {
   }
 
   Engine& engine() { return *engine_; }
+  CountingTransport& transport() { return *transport_; }
   int64_t sent() const { return transport_->sent(); }
-  int64_t last_job() const { return jobs_; }
+  int64_t last_job() const { return jobs_.load(); }
 
  private:
   const int64_t devices_;
@@ -112,7 +130,7 @@ class Fleet {
   std::unique_ptr<LoopbackTransport> loopback_;
   std::unique_ptr<CountingTransport> transport_;
   std::unique_ptr<Engine> engine_;
-  int64_t jobs_ = 0;
+  std::atomic<int64_t> jobs_{0};
 };
 
 void BM_Fanout(benchmark::State& state) {
@@ -156,6 +174,88 @@ BENCHMARK(BM_Fanout)
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime()
     ->MeasureProcessCPUTime();
+
+absl::Duration Quantile(std::vector<absl::Duration> values, double share) {
+  std::sort(values.begin(), values.end());
+  return values[static_cast<size_t>(share *
+                                    static_cast<double>(values.size() - 1))];
+}
+
+// How long does a small job take while one over the whole fleet runs?  Ten
+// devices of a fleet, by id; from create to the first device called, and to the
+// end.  Jobs over the fleet follow each other on a thread of their own; a small
+// one counts only if the same big one ran before and after it.
+void BM_SmallJob(benchmark::State& state) {
+  const int64_t devices = state.range(0);
+  const auto priority = static_cast<JobPriority>(state.range(1));
+  constexpr int kJobs = 1000;
+  Fleet& fleet = Fleet::Of(devices);
+  Engine& engine = fleet.engine();
+  static int64_t small_jobs = 0;
+  std::vector<absl::Duration> first, whole;
+  for (auto _ : state) {
+    std::atomic<bool> stop{false};
+    std::atomic<int64_t> running{0};
+    std::thread background([&] {
+      while (!stop.load()) {
+        running.store(fleet.last_job() + 1);
+        const JobInfo job = fleet.Run("*");
+        MUSTER_CHECK(job.statistics->succeeded_count == devices);
+      }
+    });
+    const auto big_job = [&]() -> int64_t {
+      const int64_t number = running.load();
+      const auto job = engine.GetJob(absl::StrCat("job-", number));
+      return job.ok() && job->status == JobStatus::kRunning ? number : 0;
+    };
+    while (whole.size() < kJobs) {
+      const int64_t before = big_job();
+      if (before == 0) {
+        absl::SleepFor(absl::Microseconds(100));
+        continue;
+      }
+      JobRequest job;
+      job.job_id = absl::StrCat("small-", ++small_jobs);
+      job.priority = priority;
+      job.action = MethodAction{.method_name = CountingTransport::kAwaited};
+      job.query_condition = "deviceId IN [";
+      for (int i = 0; i < 10; ++i) {
+        absl::StrAppendFormat(
+            &job.query_condition, "%s'dev-%08d'", i == 0 ? "" : ",",
+            (small_jobs * 7919 + i * (devices / 10)) % devices);
+      }
+      job.query_condition += "]";
+      fleet.transport().Await();
+      const absl::Duration start = Clock::Real().Monotonic();
+      MUSTER_CHECK(engine.CreateJob(job).ok());
+      const JobInfo done = *engine.WaitJob(job.job_id);
+      const absl::Duration end = Clock::Real().Monotonic();
+      MUSTER_CHECK(done.statistics->succeeded_count == 10);
+      if (big_job() != before) continue;
+      first.push_back(fleet.transport().FirstSent() - start);
+      whole.push_back(end - start);
+    }
+    stop.store(true);
+    background.join();
+  }
+  const auto report = [&](const char* name,
+                          const std::vector<absl::Duration>& values) {
+    for (const auto& [share_name, share] :
+         {std::pair{"p50", .5}, {"p99", .99}, {"max", 1.0}}) {
+      state.counters[absl::StrCat(name, "_", share_name, "_ms")] =
+          absl::ToDoubleMilliseconds(Quantile(values, share));
+    }
+  };
+  report("first", first);
+  report("whole", whole);
+}
+BENCHMARK(BM_SmallJob)
+    ->ArgNames({"devices", "priority"})
+    ->Args({10'000'000, static_cast<int>(JobPriority::kEmergency)})
+    ->Args({10'000'000, static_cast<int>(JobPriority::kNormal)})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime()
+    ->Iterations(1);
 
 // What does an execution cost that waits?  Every device is offline, so the
 // whole job stays pending.  Counted at the allocator, and by the engine itself.
