@@ -79,7 +79,12 @@ class BucketQueue {
       if (Ring::BucketOf(hint) == Ring::kNoBucket) return Slab::kNone;
 
       uint64_t from = Ring::BucketOf(hint);
-      const uint64_t late = now - std::min<uint64_t>(now, Ring::kBuckets / 2);
+      // Read after the hint: while the hint is behind V, V rises once at most,
+      // so from `late` on no item is more than a round ahead.  With a V that is
+      // older than the hint, one in the next round could look like the first.
+      const uint64_t served = Now();
+      const uint64_t late =
+          served - std::min<uint64_t>(served, Ring::kBuckets / 4);
       if (from < late) {
         // A push that slept: the hint leads to it, while a search would take it
         // for one of the next lap.
