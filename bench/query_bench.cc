@@ -562,7 +562,7 @@ void RunSnapshots(Ours* ours) {
   const double in = by_two([&](int i) {
     auto shard = ShardSnapshot::Read(snapshots[static_cast<size_t>(i)]);
     MUSTER_CHECK(shard.ok());
-    MUSTER_CHECK(copy->Restore(*std::move(shard)).ok());
+    MUSTER_CHECK(copy->Restore(index.shard(i).partition(), *std::move(shard)).ok());
   });
   MUSTER_CHECK(copy->size() == index.size());
   for (const BenchQuery& query : BenchQueries()) {

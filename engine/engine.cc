@@ -2,7 +2,9 @@
 
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "engine/dispatch/notifier.h"
 #include "engine/dispatch/twin_journal.h"
 #include "engine/journal/group_commit.h"
@@ -34,8 +36,8 @@ absl::Status Validate(const EngineOptions& o) {
   if (o.threads < 1 || o.threads > 256) {
     return OutOfRange("threads", o.threads, 1, 256);
   }
-  if (o.range_rows_max < 1 || o.range_rows_max > 4096) {
-    return OutOfRange("range_rows_max", o.range_rows_max, 1, 4096);
+  if (o.range_rows_max < 1 || o.range_rows_max > kRangeRowsMax) {
+    return OutOfRange("range_rows_max", o.range_rows_max, 1, kRangeRowsMax);
   }
   if (o.slices_retained_max < 1 || o.slices_retained_max > kSlicesRetainedMax) {
     return OutOfRange("slices_retained_max", o.slices_retained_max, 1,
@@ -44,6 +46,10 @@ absl::Status Validate(const EngineOptions& o) {
   if (o.jobs_retained_max < 1 || o.jobs_retained_max > kJobsRetainedMax) {
     return OutOfRange("jobs_retained_max", o.jobs_retained_max, 1,
                       kJobsRetainedMax);
+  }
+  if (o.snapshot_after_bytes < 4096) {
+    return OutOfRange("snapshot_after_bytes", o.snapshot_after_bytes, 4096,
+                      INT64_MAX);
   }
   if (o.twin_count_max < 1 || o.twin_count_max > 1'000'000'000) {
     return OutOfRange("twin_count_max", o.twin_count_max, 1, 1'000'000'000);
@@ -78,9 +84,11 @@ struct Engine::Parts {
   std::unique_ptr<TwinJournal> twin_journal;
   std::unique_ptr<TwinIndex> index;
   std::shared_ptr<Dispatcher> dispatcher;
+  Journal* journal = nullptr;
+  bool started = false;  // The transport.
+  absl::Mutex stop_mutex;
+  bool stopped ABSL_GUARDED_BY(stop_mutex) = false;
 
-  // Waits until everything that was written to the device's partition so far is
-  // durable.
   // An error once the engine was stopped.
   absl::Status CheckRunning() const {
     if (!dispatcher->stopped()) return absl::OkStatus();
@@ -88,16 +96,20 @@ struct Engine::Parts {
                      "the engine has been stopped");
   }
 
+  int PartitionOf(absl::string_view device_id) const {
+    return PartitionOfHash(DeviceHash(device_id), commit->partition_count());
+  }
+  // Whether the device's twin can be changed now.
+  absl::Status CheckWritable(absl::string_view device_id) const {
+    if (absl::Status s = CheckRunning(); !s.ok()) return s;
+    return dispatcher->CheckWritable(PartitionOf(device_id));
+  }
   absl::Status SyncDevice(absl::string_view device_id) {
-    return Sync(
-        PartitionOfHash(DeviceHash(device_id), commit->partition_count()));
+    return Sync(PartitionOf(device_id));
   }
   absl::Status Sync(int partition) {
     const absl::Status status = commit->Sync(partition);
-    if (status.ok()) return status;
-    return MakeError(
-        ErrorCode::kServiceUnavailable,
-        absl::StrCat("the journal refused the write: ", status.message()));
+    return status.ok() ? status : NotDurable("the write", status);
   }
 };
 
@@ -116,7 +128,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
     p.own_transport = std::make_unique<NoTransport>();
   }
   p.transport = p.own_transport ? p.own_transport.get() : options.transport;
-  Journal* journal = options.journal;
+  Journal*& journal = p.journal;
+  journal = options.journal;
   if (journal == nullptr) {
     absl::StatusOr<std::unique_ptr<Journal>> made = MakeMemoryJournal();
     if (!made.ok()) return made.status();
@@ -124,7 +137,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
     journal = p.own_journal.get();
   }
   absl::StatusOr<std::shared_ptr<GroupCommit>> commit =
-      GroupCommit::Create(journal, p.executor);
+      GroupCommit::Create(journal, p.executor, p.clock);
   if (!commit.ok()) return commit.status();
   p.commit = *std::move(commit);
   p.notifier = std::make_shared<Notifier>(p.commit->partition_count(),
@@ -155,10 +168,28 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
   d.range_rows_max = options.range_rows_max;
   d.jobs_retained_max = options.jobs_retained_max;
   d.slices_retained_max = options.slices_retained_max;
+  d.take_snapshots = !journal->forgets();
   p.dispatcher = std::make_shared<Dispatcher>(d);
   p.twin_journal->Connect(p.index.get(), p.dispatcher.get(), p.notifier.get());
+  p.commit->SetResumed([dispatcher = p.dispatcher.get()](int partition) {
+    dispatcher->OnJournalResumed(partition);
+  });
+  if (!journal->forgets()) {
+    p.commit->SetSnapshotDue(options.snapshot_after_bytes,
+                             [dispatcher = p.dispatcher.get()](int partition) {
+                               dispatcher->RequestSnapshot(partition);
+                             });
+  }
+  std::unique_ptr<Engine> engine(new Engine(std::move(parts)));
+  if (absl::Status s = p.dispatcher->Recover(options.recovery_progress);
+      !s.ok()) {
+    return s;
+  }
+  p.dispatcher->CloseInterrupted();
   p.transport->Start(p.dispatcher.get());
-  return std::unique_ptr<Engine>(new Engine(std::move(parts)));
+  p.started = true;
+  p.dispatcher->Resume();
+  return engine;
 }
 
 Engine::Engine(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -166,22 +197,36 @@ Engine::Engine(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 Engine::~Engine() { Stop(); }
 
 void Engine::Stop() {
-  parts_->dispatcher->Stop();
-  parts_->notifier->Stop();
-  parts_->transport->Shutdown();
-  parts_->commit->Drain();
+  Parts& p = *parts_;
+  absl::MutexLock lock(&p.stop_mutex);
+  if (std::exchange(p.stopped, true)) return;
+  p.dispatcher->Stop();
+  p.notifier->Stop();
+  if (p.started) {
+    p.transport->Shutdown();
+    p.dispatcher->TakeLastOutcomes();
+  }
+  p.commit->Drain();
+  // Whoever acquires a partition that was not released fences us.
+  p.commit->Release().IgnoreError();
 }
 
 // ------------------------------------------------------------------- twins
 
 absl::Status Engine::UpsertTwin(absl::string_view document) {
-  if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
   absl::StatusOr<Json> json = ParseJson(document);
   if (!json.ok()) return json.status();
+  // Without an id it belongs nowhere, and is refused below.
+  const JsonView id = json->view().Find("deviceId");
+  if (absl::Status s = parts_->CheckWritable(
+          id.is_string() ? id.string_value() : absl::string_view());
+      !s.ok()) {
+    return s;
+  }
   absl::StatusOr<TwinWrite> write =
       parts_->index->Upsert(json->view(), parts_->clock->Now());
   if (!write.ok()) return write.status();
-  return parts_->SyncDevice(json->view().Find("deviceId").string_value());
+  return parts_->SyncDevice(id.string_value());
 }
 
 absl::StatusOr<TwinSnapshot> Engine::GetTwin(
@@ -193,7 +238,7 @@ absl::StatusOr<TwinWrite> Engine::WriteTwin(absl::string_view device_id,
                                             absl::string_view patch,
                                             absl::string_view if_match,
                                             TwinWriteKind kind) {
-  if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
+  if (absl::Status s = parts_->CheckWritable(device_id); !s.ok()) return s;
   absl::StatusOr<Json> json = ParseJson(patch);
   if (!json.ok()) return json.status();
   absl::StatusOr<TwinPatch> parsed = ParseTwinPatch(
@@ -231,7 +276,7 @@ absl::StatusOr<TwinWrite> Engine::PatchReported(absl::string_view device_id,
 }
 
 absl::Status Engine::EraseTwin(absl::string_view device_id) {
-  if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
+  if (absl::Status s = parts_->CheckWritable(device_id); !s.ok()) return s;
   if (absl::Status s = parts_->index->Erase(device_id, parts_->clock->Now());
       !s.ok()) {
     return s;
@@ -240,7 +285,7 @@ absl::Status Engine::EraseTwin(absl::string_view device_id) {
 }
 
 absl::Status Engine::SetTwinEnabled(absl::string_view device_id, bool enabled) {
-  if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
+  if (absl::Status s = parts_->CheckWritable(device_id); !s.ok()) return s;
   if (absl::Status s =
           parts_->index->SetEnabled(device_id, enabled, parts_->clock->Now());
       !s.ok()) {
@@ -252,6 +297,9 @@ absl::Status Engine::SetTwinEnabled(absl::string_view device_id, bool enabled) {
 absl::StatusOr<LoadResult> Engine::LoadTwins(const std::string& path,
                                              const LoadOptions& options) {
   if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
+  if (absl::Status s = Health(); !s.ok()) {
+    return MakeError(ErrorCode::kServiceUnavailable, s.message());
+  }
   absl::StatusOr<LoadResult> result = LoadTwinFile(
       path, options, parts_->index.get(), parts_->executor, parts_->clock);
   if (!result.ok()) return result;
@@ -375,8 +423,29 @@ EngineStats Engine::Stats() const {
   stats.outcomes_dropped = dispatched.outcomes_dropped;
   stats.workers = dispatched.workers;
   stats.journal_bytes = parts_->commit->bytes();
+  stats.disk_bytes = parts_->journal->DiskUsage();
+  stats.snapshots = dispatched.snapshots;
+  stats.snapshots_failed = dispatched.snapshots_failed;
   stats.twin_bytes = parts_->index->MemoryUsage();
   return stats;
+}
+
+absl::Status Engine::Health() const {
+  if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
+  for (int i = 0; i < parts_->commit->partition_count(); ++i) {
+    absl::Status status = parts_->commit->CheckWritable(i);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Engine::WriteSnapshots() {
+  if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
+  for (int i = 0; i < parts_->commit->partition_count(); ++i) {
+    absl::Status status = parts_->dispatcher->WriteSnapshot(i);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<int64_t> Engine::JobMemoryUsage(absl::string_view job_id) const {

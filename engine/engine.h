@@ -11,9 +11,12 @@
 //
 // Every call is thread-safe.  A call that changes something returns OK once the
 // change is durable in the journal, and an error if nothing changed, with one
-// exception: ServiceUnavailable when the journal refuses.  Then the change may
-// show until a restart, and the part of the fleet and of the jobs that the
-// refused record belongs to takes no more changes.  Errors carry the public
+// exception: ServiceUnavailable "it may still take effect", when the journal
+// began to fail with the change on its way.  Then it shows for now, and becomes
+// durable if the journal takes it before the engine is stopped.  While the
+// journal fails, further changes are refused before anything happens, and reads
+// go on (Health()).  What readers see of jobs and executions is durable; twins
+// are seen as soon as they are written.  Errors carry the public
 // hub's number: ErrorCodeOf() in model/error.h.  Calls that change something
 // wait for the journal: they are not for the callbacks of a journal; everywhere
 // else, a transport's handlers included, they may be used.
@@ -58,8 +61,15 @@ struct EngineOptions {
   Executor* executor = nullptr;
   int threads = 2;  // Of the engine's own executor; in [1, 256].
 
-  // Not owned; must outlive the engine.  Without one: in memory.
+  // Not owned; must outlive the engine.  Without one: in memory.  What is in
+  // it already is recovered before Create() returns.
   Journal* journal = nullptr;
+  // Called as a recovery goes on, one call at a time, from any thread.
+  std::function<void(int done, int partitions)> recovery_progress;
+  // A partition's snapshot is taken when its journal has grown by so many
+  // bytes, or by twice the last snapshot's size if that is more; at least
+  // 4,096.  Not of a journal that forgets().
+  int64_t snapshot_after_bytes = 16 << 20;
 
   // How many jobs may be active, and how fast they may go.
   Profile profile;
@@ -70,7 +80,10 @@ struct EngineOptions {
   FunctionProfile function_profile = FunctionProfile::kAll;
   bool strict_job_value_charset = false;
 
-  int range_rows_max = 256;  // Executions per Send(); [1, 4096].
+  // Executions that are dispatched at a time, at most; in [1, 1024].  Ranges of
+  // methods begin with 256 and grow while they have to wait for the journal;
+  // twins are patched 256 at a time.
+  int range_rows_max = kRangeRowsMax;
   // CreateJob() refuses beyond this; in [1, kJobsRetainedMax].
   int64_t jobs_retained_max = 100'000;
   // A job has a slice for each shard with devices of it.  One that would go
@@ -85,24 +98,33 @@ struct EngineStats {
   // Late, for the second time, or too many at a time: see transport.h.
   int64_t outcomes_dropped = 0;
   int64_t journal_bytes = 0;  // Handed to the journal.
-  int64_t twin_bytes = 0;     // Heap bytes of the twin index, about.
+  int64_t disk_bytes = 0;     // What the journal takes on disk.
+  int64_t snapshots = 0;      // Of partitions.
+  int64_t snapshots_failed = 0;
+  int64_t twin_bytes = 0;  // Heap bytes of the twin index, about.
   std::vector<WorkerStats> workers;
 };
 
 class Engine {
  public:
-  // INVALID_ARGUMENT, naming the option, the value and its range; or what the
-  // journal answered.
+  // Recovers what the journal holds: twins, jobs with every execution, history.
+  // Scheduled jobs wait on, running ones go on: what was pending is served, a
+  // twin patch under way is applied, a method that was sent and not answered
+  // has failed with GatewayTimeout and is not sent again (contract 2.12).
+  //   INVALID_ARGUMENT     an option, naming its value and range
+  //   DATA_LOSS            what the journal holds is damaged: says where
+  //   FAILED_PRECONDITION  a newer version has written it
+  // and what else the journal answers.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(
       const EngineOptions& options);
 
   // Stop(), then frees everything.
   ~Engine();
 
-  // Ends all work: no callback runs, and the transport and the journal are
-  // called no more, once it has returned.  Jobs stay as they are and can be
-  // read; changes answer ServiceUnavailable, and WaitJob() returns CANCELLED.
-  // Idempotent.  Not from a callback.
+  // Ends all work and gives the journal up: no callback runs, and the transport
+  // and the journal are called no more, once it has returned.  Jobs stay as
+  // they are and can be read; changes answer ServiceUnavailable, and WaitJob()
+  // returns CANCELLED. Idempotent.  Not from a callback.
   void Stop();
 
   // ------------------------------------------------------------------ twins
@@ -111,7 +133,8 @@ class Engine {
   //   IotHubFormatError, ArgumentNull, ArgumentInvalid, MessageTooLarge
   absl::Status UpsertTwin(absl::string_view document);
 
-  // Loads one twin per line; all of them, or on an error none.  The first bad
+  // Loads one twin per line; all of them, or on an error in the file none.  (If
+  // the journal fails or the process ends in the middle, some may be there.)  The first bad
   // line is named with what is wrong in it.
   //   INVALID_ARGUMENT, and NOT_FOUND if there is no such file
   absl::StatusOr<LoadResult> LoadTwins(const std::string& path,
@@ -214,6 +237,16 @@ class Engine {
       absl::FunctionRef<void(const ExecutionRecord&)> visit) const;
 
   EngineStats Stats() const;
+
+  // OK, or why changes are refused in some part of the id space: the disk is
+  // full or fails (RESOURCE_EXHAUSTED, UNAVAILABLE: it is tried again until it
+  // works), or another engine has taken over (FAILED_PRECONDITION).  Reads go
+  // on.
+  absl::Status Health() const;
+
+  // Takes a snapshot of every partition now; the engine goes on meanwhile.
+  // Blocks until all are durable.  Errors as Health().
+  absl::Status WriteSnapshots();
 
   // Heap bytes of a job's target set and execution states.  JobNotFound.
   absl::StatusOr<int64_t> JobMemoryUsage(absl::string_view job_id) const;

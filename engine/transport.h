@@ -108,7 +108,9 @@ class Transport {
   virtual ~Transport() = default;
 
   // Called once, before anything else.  `*sink` outlives Shutdown().  Devices
-  // that are already connected are reported from here on.
+  // that are already connected are reported from here on; best before Start()
+  // returns: then recovered jobs go on, and one whose connect timeout has passed
+  // meanwhile fails what waits for devices that nobody has reported.
   virtual void Start(TransportSink* sink) = 0;
 
   // Takes the first n executions of the batch and returns n; the others were

@@ -118,7 +118,6 @@ class Hub {
     return twin->document;
   }
 
- private:
   // I8.
   static void CheckBooks(const JobInfo& job) {
     if (!job.statistics.has_value()) return;
@@ -135,6 +134,7 @@ class Hub {
     }
   }
 
+ private:
   std::unique_ptr<LoopbackTransport> transport_;
   std::unique_ptr<Engine> engine_;
 };

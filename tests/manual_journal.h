@@ -12,19 +12,16 @@
 
 #include "absl/status/status.h"
 #include "engine/journal/journal.h"
+#include "tests/forwarding_journal.h"
 
 namespace muster {
 
 // In memory; answers at once unless hold() was called.  For one thread.
-class ManualJournal : public Journal {
+class ManualJournal : public ForwardingJournal {
  public:
   explicit ManualJournal(int partitions = 16)
-      : inner_(*MakeMemoryJournal({.partition_count = partitions})) {}
+      : ForwardingJournal({.partition_count = partitions}) {}
 
-  int partition_count() const override { return inner_->partition_count(); }
-  absl::StatusOr<Ownership> Acquire(int partition) override {
-    return inner_->Acquire(partition);
-  }
   void Append(int partition, uint64_t epoch, uint64_t sequence,
               std::string chunk, Done done) override {
     if (before_append) std::exchange(before_append, nullptr)();
@@ -33,17 +30,9 @@ class ManualJournal : public Journal {
     } else if (!refusal_.ok()) {
       std::move(done)(refusal_);
     } else {
-      inner_->Append(partition, epoch, sequence, std::move(chunk),
-                     std::move(done));
+      ForwardingJournal::Append(partition, epoch, sequence, std::move(chunk),
+                                std::move(done));
     }
-  }
-  absl::Status Read(int partition, uint64_t from,
-                    absl::FunctionRef<absl::Status(uint64_t, absl::string_view)>
-                        visit) const override {
-    return inner_->Read(partition, from, visit);
-  }
-  absl::Status Trim(int partition, uint64_t below) override {
-    return inner_->Trim(partition, below);
   }
 
   // From now on appends wait.
@@ -56,8 +45,8 @@ class ManualJournal : public Journal {
     std::map<int, Held> round;
     round.swap(held_);
     for (auto& [partition, h] : round) {
-      inner_->Append(partition, h.epoch, h.sequence, std::move(h.chunk),
-                     std::move(h.done));
+      ForwardingJournal::Append(partition, h.epoch, h.sequence,
+                                std::move(h.chunk), std::move(h.done));
     }
   }
   // Answers everything, from now on at once.
@@ -77,7 +66,6 @@ class ManualJournal : public Journal {
     Done done;
   };
 
-  std::unique_ptr<Journal> inner_;
   bool holding_ = false;
   absl::Status refusal_;
   std::map<int, Held> held_;  // By partition, which has one append at a time.

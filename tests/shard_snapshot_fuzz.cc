@@ -181,7 +181,7 @@ void CheckIndex(std::unique_ptr<Shard> shard,
     absl::ReaderMutexLock lock(&shard->mutex);
     return int64_t{shard->size()};
   }();
-  const absl::Status restored = index->Restore(std::move(shard));
+  const absl::Status restored = index->Restore(0, std::move(shard));
   if (!restored.ok()) {
     MUSTER_CHECK(restored.code() == absl::StatusCode::kAlreadyExists);
     MUSTER_CHECK(index->size() == 0);

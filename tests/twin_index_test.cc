@@ -983,6 +983,8 @@ class Recorder final : public TwinObserver {
         EXPECT_EQ(change.after.enabled, enabled);
         return;
       }
+      case Kind::kLoaded:
+        FAIL() << "nothing is loaded here";
     }
     EXPECT_EQ(copied, change.after) << log;
     const TwinLocation location = *copy_->Find(id);

@@ -11,6 +11,8 @@
 #include "absl/strings/string_view.h"
 #include "engine/model/error.h"
 #include "engine/twin/json_lines.h"
+#include "engine/twin/shard.h"
+#include "engine/twin/twin_document.h"
 #include "engine/twin/twin_index.h"
 #include "gtest/gtest.h"
 #include "tests/twin_testing.h"
@@ -259,11 +261,27 @@ TEST(JsonLinesTest, RepeatsWhoseLinesComeInAnyOrder) {
 class Told final : public TwinObserver {
  public:
   void OnTwinChange(const TwinChange& change) override {
-    if (change.kind != TwinChange::Kind::kUpserted) return;
-    std::string& document = documents_[std::string(change.device_id)];
-    EXPECT_EQ(document, "") << "told of " << change.device_id << " twice";
-    document = JsonText(change.document);
+    if (change.kind == TwinChange::Kind::kUpserted) {
+      Tell(change.device_id, JsonText(change.document));
+    }
+    if (change.kind != TwinChange::Kind::kLoaded) return;
+    const Shard& shard = index->shard(change.shard);
+    shard.mutex.AssertHeld();
+    EXPECT_EQ(change.sequence, shard.sequence());
+    TwinDocument document;
+    shard.rows_in_use().ForEach([&](int row) {
+      shard.mutex.AssertHeld();
+      document.Reset(&shard, row);
+      Tell(shard.DeviceId(row),
+           JsonText(document.Full(/*with_metadata=*/false).view()));
+    });
   }
+  void Tell(absl::string_view id, std::string text) {
+    std::string& document = documents_[std::string(id)];
+    EXPECT_EQ(document, "") << "told of " << id << " twice";
+    document = std::move(text);
+  }
+  const TwinIndex* index = nullptr;
   std::map<std::string, std::string>& documents() { return documents_; }
 
  private:
@@ -277,6 +295,7 @@ TEST(JsonLinesTest, IsALoopOfUpsert) {
   Told putting;
   auto loaded = MakeIndex({.partition_count = 3, .observer = &loading});
   auto put = MakeIndex({.partition_count = 3, .observer = &putting});
+  loading.index = loaded.get();
   for (TwinIndex* index : {loaded.get(), put.get()}) {
     for (int n = 0; n < 64; n += 2) {
       const std::string id = absl::StrCat("d", n);
@@ -320,6 +339,7 @@ TEST(JsonLinesTest, IsALoopOfUpsert) {
 TEST(JsonLinesTest, FewTwinsGoWhereThereIsRoom) {
   Told told;
   auto index = MakeIndex({.partition_count = 1, .observer = &told});
+  told.index = index.get();
   int next = 0;
   const auto load = [&](int count) {
     std::string text;

@@ -35,7 +35,7 @@ std::unique_ptr<TwinIndex> Copied(const TwinIndex& index) {
   auto copy = MakeIndex({.partition_count = index.partition_count()});
   for (int i = 0; i < index.shard_count(); ++i) {
     auto shard = Must(ShardSnapshot::Read(Written(index, i)));
-    const absl::Status status = copy->Restore(std::move(shard));
+    const absl::Status status = copy->Restore(index.shard(i).partition(), std::move(shard));
     EXPECT_TRUE(status.ok()) << status;
   }
   return copy;
@@ -179,15 +179,20 @@ TEST(ShardSnapshotTest, RestoreRefusesDevicesThatAreThere) {
   PutId(*index, "a");
   PutId(*index, "b");
   const std::string bytes = Written(*index, 0);
-  EXPECT_EQ(index->Restore(Must(ShardSnapshot::Read(bytes))).code(),
+  EXPECT_EQ(index->Restore(0, Must(ShardSnapshot::Read(bytes))).code(),
             absl::StatusCode::kAlreadyExists);
   EXPECT_EQ(index->size(), 2);
   auto other = MakeIndex({.partition_count = 256});
-  EXPECT_EQ(other->Restore(Must(ShardSnapshot::Read(bytes))).code(),
+  EXPECT_EQ(other->Restore(0, Must(ShardSnapshot::Read(bytes))).code(),
             absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(other->size(), 0);
+  // What was there once has room again; others have not.
   auto small = MakeIndex({.partition_count = 1, .twin_count_max = 1});
-  EXPECT_EQ(small->Restore(Must(ShardSnapshot::Read(bytes))).code(),
+  EXPECT_TRUE(small->Restore(0, Must(ShardSnapshot::Read(bytes))).ok());
+  EXPECT_EQ(small->size(), 2);
+  EXPECT_EQ(small->Upsert(ParseJson(R"({"deviceId":"c"})")->view(), At(1))
+                .status()
+                .code(),
             absl::StatusCode::kResourceExhausted);
 }
 

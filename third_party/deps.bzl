@@ -19,6 +19,11 @@ def muster_deps():
     )
     _maybe(
         pkg_config_repository,
+        name = "com_github_cyan4973_xxhash",
+        libs = {":xxhash": ["libxxhash"]},
+    )
+    _maybe(
+        pkg_config_repository,
         name = "com_google_googletest",
         libs = {":gtest": ["gmock"], ":gtest_main": ["gmock_main", "gmock"]},
     )
@@ -42,4 +47,9 @@ def muster_deps():
         pkg_config_repository,
         name = "com_github_oneapi_onetbb",
         libs = {":tbb": ["tbb"]},
+    )
+    _maybe(
+        pkg_config_repository,
+        name = "com_github_facebook_rocksdb",
+        libs = {":rocksdb": ["rocksdb"]},
     )

@@ -66,10 +66,13 @@ Dispatcher::Dispatcher(const Options& options)
       workers_(std::make_shared<Workers>(&executor_, &clock_,
                                          static_cast<WorkSource*>(this))),
       scratches_(workers_->count()),
+      snapshot_times_(static_cast<size_t>(commit_.partition_count()),
+                      clock_.Monotonic() - absl::Hours(24)),
       paced_(PacedOptions(ready_)),
       paced_units_per_token_(std::max<int64_t>(
           1, kPacedUnitsPerTurn /
-                 std::min<int64_t>(options.range_rows_max, pacer_.share()))),
+                 std::min<int64_t>(
+                     {options.range_rows_max, kRangeRows, pacer_.share()}))),
       tokens_timer_(ready_.slots(), Timer::Kind::kTokens),
       rechecks_(DeadlineStore::Options(), clock_.Monotonic()),
       rechecks_timer_(ready_.slots(), Timer::Kind::kRechecks) {}
@@ -416,6 +419,15 @@ void Dispatcher::OnReady() {
   }
 }
 
+void Dispatcher::OnJournalResumed(int partition) {
+  for (int i = 0; i < index_.shard_count(); ++i) {
+    Shard& shard = index_.shard(i);
+    if (shard.partition() != partition) continue;
+    absl::MutexLock lock(&shard.mutex);
+    for (SliceWork* work : StateOf(shard).active) Wake(*work);
+  }
+}
+
 void Dispatcher::OnRowErased(Shard& shard, int row) {
   OnRowChanged(shard, row);
   const std::multiset<uint64_t>& cuts = StateOf(shard).cuts;
@@ -436,7 +448,9 @@ void Dispatcher::OnRowChanged(Shard& shard, int row) {
 
 DispatcherStats Dispatcher::Stats() const {
   return {dispatched_.load(std::memory_order_relaxed),
-          dropped_.load(std::memory_order_relaxed), workers_->Stats()};
+          dropped_.load(std::memory_order_relaxed),
+          snapshots_.load(std::memory_order_relaxed),
+          snapshots_failed_.load(std::memory_order_relaxed), workers_->Stats()};
 }
 
 }  // namespace muster

@@ -103,8 +103,18 @@ struct DispatcherStats {
   int64_t executions_dispatched = 0;  // Sent, or patched.
   // Late or repeated (I9), or beyond kOutcomesQueuedMax of a slice.
   int64_t outcomes_dropped = 0;
+  int64_t snapshots = 0;         // Taken of partitions ...
+  int64_t snapshots_failed = 0;  // ... or tried.
   std::vector<WorkerStats> workers;
 };
+
+// What a caller is told whose change (`what`) is not durable: a stalled journal
+// may still take it.
+absl::Status NotDurable(absl::string_view what, const absl::Status& status);
+
+class PartitionReplay;
+struct ReplayedJob;
+struct ReplayedSlice;
 
 class Dispatcher : public TransportSink,
                    public std::enable_shared_from_this<Dispatcher>,
@@ -124,17 +134,48 @@ class Dispatcher : public TransportSink,
     bool validate_condition_on_create = true;  // Contract 5.8.4.
     QueryOptions query;
     JobParseOptions parse;
-    int range_rows_max = 256;
+    int range_rows_max = kRangeRowsMax;
     int64_t jobs_retained_max = 100'000;
     int64_t slices_retained_max = kSlicesRetainedMax;
+    // The journal keeps what it is given: it wants snapshots.
+    bool take_snapshots = false;
   };
 
   explicit Dispatcher(const Options& options);
   // REQUIRES: Stop() has returned.
   ~Dispatcher() override;
 
+  // Takes the state that the journal tells of; `progress` may be null, and is
+  // called for each partition that is done, one call at a time, from any
+  // thread.  Once, before anything else.
+  //   DATA_LOSS            what is there cannot be, or something is missing
+  //   FAILED_PRECONDITION  it was written by a newer version
+  // and what the journal answers.
+  absl::Status Recover(
+      const std::function<void(int done, int partitions)>& progress);
+  // Journals what a restart means for executions that were under way (contract
+  // 2.12).  Before the transport is started: a late outcome changes nothing.
+  void CloseInterrupted();
+  // Goes on with the jobs that were recovered.  Once the transport is started.
+  void Resume();
+
+  // Takes a snapshot of the partition, so that a recovery need not read what
+  // the journal said before; the engine goes on meanwhile.  Blocks until it is
+  // durable.  Errors as GroupCommit::WriteSnapshot().
+  absl::Status WriteSnapshot(int partition);
+  // The same on the executor, some time; one partition after the other.
+  void RequestSnapshot(int partition);
+
+  // ServiceUnavailable while the partition's journal is stalled or lost.
+  absl::Status CheckWritable(int partition) const;
+  // The journal takes changes of this partition again: slices go on.
+  void OnJournalResumed(int partition);
+
   // Ends all work and returns when nothing runs any more.  Idempotent.
+  // (TakeLastOutcomes() then journals what the transport has reported and
+  // nobody has taken in.  Once, when it reports no more.)
   void Stop();
+  void TakeLastOutcomes();
   bool stopped() const { return workers_->stopped(); }
 
   // The calls of engine.h, which has their contracts.
@@ -195,11 +236,22 @@ class Dispatcher : public TransportSink,
   struct alignas(64) Scratch {
     std::vector<FinishedRecord::Entry> finished;
     std::string results;  // Result records.
-    std::vector<Slice::Rank> returned;
+    std::vector<ReturnedRecord::Entry> returned;
+    std::vector<Slice::Rank> patched;  // Began in this run, and ended.
     std::vector<Notifier::Notification> notifications;
     StatisticsDelta delta;
     int64_t rows = 0;  // Served by this run.
     Slice::Stamp now;  // One instant for the whole run.
+
+    // Before a run; `rows` and `now` are set in it.
+    void Clear() {
+      finished.clear();
+      results.clear();
+      returned.clear();
+      patched.clear();
+      notifications.clear();
+      delta = {};
+    }
   };
 
   // What a run has to do when its records are durable.  Pooled, so that their
@@ -249,21 +301,33 @@ class Dispatcher : public TransportSink,
   void Post(void (Dispatcher::*step)(JobPtr), JobPtr job);
 
   // ---- life of a job (job_lifecycle.cc)
+  // What follows from the request alone.
+  JobPtr MakeJob(const JobRequest& request, const QueryOptions& query) const;
+  void FinishCreate(const JobPtr& job, const absl::Status& status);
   void PickUp(JobPtr job);
   void BecomeDue(const JobPtr& job);
   void StartDueJobs();
   void BeginEvaluation(const JobPtr& job);
   void RunEvaluation(EvaluationWork& work);
   void FinishEvaluation(const JobPtr& job);
+  void JournalTargets(SliceWork& work, uint64_t run);
+  static void AppendTargets(const SliceWork& work, uint64_t sequence,
+                            uint64_t run, std::string* out)
+      ABSL_SHARED_LOCKS_REQUIRED(work.shard->mutex);
   void BeginRunning(JobPtr job);
   void CloseSlices(Job& job, uint32_t reason);
+  // Of a job that does not run yet.
   void FailJob(const JobPtr& job, absl::string_view reason);
+  // The journal will never take what the job did last: here it stays as it is
+  // shown.
+  void Abandon(Job& job);
   void Publish(const JobPtr& job, const StatisticsDelta& delta);
   // Journals the end; the job shows it once that is durable.
   void EndJob(const JobPtr& job, JobStatus status);
   void FinishEnd(const JobPtr& job, JobStatus status, absl::Time end_time);
   void ReleaseJob(const JobPtr& job);
   void RemoveExpired(JobPtr job);
+  void ForgetSlices(const JobPtr& job);
   bool IsExpired(const Job& job) const;
   void NotifyWatchers(Job& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(job.mutex);
   void DeliverToWatcher(const JobPtr& job,
@@ -277,6 +341,7 @@ class Dispatcher : public TransportSink,
                     const OutcomeBlock<OutcomePolicy>* outcomes,
                     Scratch& scratch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
+  void GiveBackOutcomes(OutcomeBlock<OutcomePolicy>* outcomes);
   void TakeOutcome(SliceWork& work, const OutcomeEntry& entry,
                    absl::string_view payload, Scratch& scratch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
@@ -307,6 +372,31 @@ class Dispatcher : public TransportSink,
   std::unique_ptr<Range> TakeRange();
   void GiveBackRange(std::unique_ptr<Range> range);
 
+  // What was sent, or may have been, has no answer that could still count.
+  void CloseSent(SliceWork& work, Scratch& scratch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
+
+  // ---- recovery and snapshots (recovery.cc)
+  struct RecoveredSlice {
+    uint32_t number;
+    Shard* shard;
+    ReplayedSlice* replayed;
+  };
+  absl::Status RecoverPartition(int partition, PartitionReplay* replay,
+                                std::vector<Shard*>* shards);
+  absl::Status RecoverJob(int partition, uint64_t serial,
+                          const ReplayedJob& replayed,
+                          std::vector<RecoveredSlice>* slices);
+  static bool MayBe(const RecoveredSlice& recovered);
+  void AddSlice(Job& job, const RecoveredSlice& recovered, bool ended,
+                JobStatistics* statistics);
+  std::vector<JobPtr> JobsBySerial() const;
+  void TakeDueSnapshot();
+  // Of what a job that is forgotten leaves in its partitions.
+  void RequestSnapshotsWithout(const Job& job);
+  void AppendJobs(int partition, std::string* out);
+  void AppendShard(const Shard& shard, std::string* out);
+
   // ---- reading executions (records.cc)
   static bool HasTargets(const Job& job);
 
@@ -332,6 +422,16 @@ class Dispatcher : public TransportSink,
   std::atomic<int64_t> slices_retained_{0};
   std::atomic<int64_t> dispatched_{0};
   std::atomic<int64_t> dropped_{0};
+  // Held while a snapshot is taken; comes before every other lock.
+  absl::Mutex snapshot_mutex_;
+  absl::Mutex snapshots_due_mutex_;
+  std::set<int> snapshots_due_ ABSL_GUARDED_BY(snapshots_due_mutex_);
+  bool snapshot_posted_ ABSL_GUARDED_BY(snapshots_due_mutex_) = false;
+  // By partition, on the monotonic clock.
+  std::vector<absl::Duration> snapshot_times_
+      ABSL_GUARDED_BY(snapshots_due_mutex_);
+  std::atomic<int64_t> snapshots_{0};
+  std::atomic<int64_t> snapshots_failed_{0};
 
   // Shared with the slices, which may outlive us.
   const std::shared_ptr<OutcomePool<OutcomePolicy>> outcome_pool_ =
@@ -367,6 +467,7 @@ class Dispatcher : public TransportSink,
   static DueKey DueKeyOf(const Job& job);
   // Newest first, then by id: the order of listings.
   using ListKey = std::pair<int64_t, std::string>;  // -Unix nanoseconds.
+  static ListKey ListKeyOf(const Job& job);
 
   mutable absl::Mutex jobs_mutex_;
   absl::flat_hash_map<std::string, JobPtr> jobs_ ABSL_GUARDED_BY(jobs_mutex_);

@@ -13,6 +13,7 @@
 #include "engine/model/check.h"
 #include "engine/model/error.h"
 #include "engine/model/instant.h"
+#include "engine/model/json.h"
 #include "engine/query/page_token.h"
 #include "engine/twin/device_hash.h"
 #include "engine/twin/match/matcher.h"
@@ -25,6 +26,10 @@ absl::Time Printable(absl::Time time) {
   return absl::FromUnixNanos(absl::ToUnixNanos(time) / 100 * 100);
 }
 
+std::string TextOrEmpty(const Json& json) {
+  return json.is_undefined() ? "" : JsonText(json.view());
+}
+
 std::string Capitalized(absl::string_view name) {
   std::string out(name);
   out[0] = absl::ascii_toupper(static_cast<unsigned char>(out[0]));
@@ -32,6 +37,15 @@ std::string Capitalized(absl::string_view name) {
 }
 
 }  // namespace
+
+absl::Status NotDurable(absl::string_view what, const absl::Status& status) {
+  const bool may_come =
+      absl::IsUnavailable(status) || absl::IsResourceExhausted(status);
+  return MakeError(
+      ErrorCode::kServiceUnavailable,
+      absl::StrCat("the journal has not taken ", what, ": ", status.message(),
+                   may_come ? "; it may still take effect" : ""));
+}
 
 JobInfo Job::Info() const {
   JobInfo info;
@@ -46,29 +60,28 @@ JobInfo Job::Info() const {
   absl::MutexLock lock(&mutex);
   info.status = status;
   info.end_time = end_time;
-  info.failure_reason = failure_reason;
+  if (status == JobStatus::kFailed) info.failure_reason = failure_reason;
   info.statistics = statistics;
   return info;
 }
 
 // ---------------------------------------------------------------- creation
 
-absl::StatusOr<JobInfo> Dispatcher::CreateJob(const JobRequest& request) {
-  if (!options_.profile.jobs_available) {
-    return MakeError(ErrorCode::kOperationNotAvailableInCurrentTier,
-                     absl::StrCat("jobs are not available in the profile \"",
-                                  options_.profile.name, "\""));
-  }
-  if (absl::Status s = ValidateJobRequest(request, options_.parse); !s.ok()) {
-    return s;
-  }
+absl::Status Dispatcher::CheckWritable(int partition) const {
+  const absl::Status status = commit_.CheckWritable(partition);
+  if (status.ok()) return status;
+  return MakeError(
+      ErrorCode::kServiceUnavailable,
+      absl::StrCat("the journal takes no changes now: ", status.message()));
+}
+
+Dispatcher::JobPtr Dispatcher::MakeJob(const JobRequest& request,
+                                       const QueryOptions& query) const {
   auto job = std::make_shared<Job>();
   absl::StatusOr<Condition> condition =
-      Condition::ParseJobCondition(request.query_condition, options_.query);
+      Condition::ParseJobCondition(request.query_condition, query);
   if (condition.ok()) {
     job->condition = *std::move(condition);
-  } else if (options_.validate_condition_on_create) {
-    return PrefixError("queryCondition: ", condition.status());
   } else {
     job->condition_error = condition.status();
   }
@@ -86,9 +99,41 @@ absl::StatusOr<JobInfo> Dispatcher::CreateJob(const JobRequest& request) {
           std::make_shared<const std::string>(JsonText(patch.desired.view()));
     }
   }
+  return job;
+}
+
+absl::StatusOr<JobInfo> Dispatcher::CreateJob(const JobRequest& request) {
+  if (!options_.profile.jobs_available) {
+    return MakeError(ErrorCode::kOperationNotAvailableInCurrentTier,
+                     absl::StrCat("jobs are not available in the profile \"",
+                                  options_.profile.name, "\""));
+  }
+  if (absl::Status s = ValidateJobRequest(request, options_.parse); !s.ok()) {
+    return s;
+  }
+  const JobPtr job = MakeJob(request, options_.query);
+  if (!job->condition.has_value() && options_.validate_condition_on_create) {
+    return PrefixError("queryCondition: ", job->condition_error);
+  }
   const absl::Time now = Printable(clock_.Now());
   job->created_time = now;
   job->start_time = request.start_time.value_or(now);
+  JobCreatedRecord record{0,
+                          request.job_id,
+                          now,
+                          "",
+                          static_cast<uint8_t>(request.priority),
+                          static_cast<uint32_t>(request.weight)};
+  AppendJobJson(job->Info(), &record.body);
+  // What could not be read back must not be written.
+  JobParseOptions lenient;
+  lenient.body_size_max = record.body.size();
+  if (absl::Status s =
+          ParseJobRequest(request.job_id, record.body, lenient).status();
+      !s.ok()) {
+    return s;
+  }
+  if (absl::Status s = CheckWritable(job->partition); !s.ok()) return s;
 
   {
     absl::MutexLock lock(&jobs_mutex_);
@@ -100,8 +145,7 @@ absl::StatusOr<JobInfo> Dispatcher::CreateJob(const JobRequest& request) {
                                       " already exists; its id is free again ",
                                       kJobHistoryDays, " days after its end"));
       }
-      listing_.erase(
-          {-absl::ToUnixNanos(existing->second->created_time), request.job_id});
+      listing_.erase(ListKeyOf(*existing->second));
       jobs_.erase(existing);
     }
     const bool due = job->start_time <= now;
@@ -124,7 +168,7 @@ absl::StatusOr<JobInfo> Dispatcher::CreateJob(const JobRequest& request) {
                        " jobs, ended ones of the last ", kJobHistoryDays,
                        " days included"));
     }
-    job->serial = next_serial_++;
+    record.job = job->serial = next_serial_++;
     job->active = due;
     if (due) ++active_jobs_;
     jobs_.emplace(request.job_id, job);
@@ -135,35 +179,31 @@ absl::StatusOr<JobInfo> Dispatcher::CreateJob(const JobRequest& request) {
   }
 
   JobInfo info = job->Info();
-  const absl::Status durable =
-      commit_.AddAndWait(job->partition, [&](std::string* out) {
-        JobCreatedRecord record{job->serial,
-                                request.job_id,
-                                now,
-                                "",
-                                static_cast<uint8_t>(request.priority),
-                                static_cast<uint32_t>(request.weight)};
-        AppendJobJson(info, &record.body);
-        AppendRecord(record, out);
+  commit_.Add(
+      job->partition, [&](std::string* out) { AppendRecord(record, out); },
+      [self = shared_from_this(), job](const absl::Status& status) {
+        self->FinishCreate(job, status);
       });
-  if (!durable.ok()) {
+  const absl::Status durable = commit_.Sync(job->partition);
+  if (durable.ok()) return info;
+  return NotDurable("the job", durable);
+}
+
+void Dispatcher::FinishCreate(const JobPtr& job, const absl::Status& status) {
+  if (!status.ok()) {
     ReleaseJob(job);
     absl::MutexLock lock(&jobs_mutex_);
-    jobs_.erase(request.job_id);
+    jobs_.erase(job->request.job_id);
     absl::MutexLock serials_lock(&serials_mutex_);
     by_serial_.erase(job->serial);
-    return MakeError(
-        ErrorCode::kServiceUnavailable,
-        absl::StrCat("the journal refused the job: ", durable.message()));
+    return;
   }
   {
     absl::MutexLock lock(&jobs_mutex_);
     job->visible = true;
-    listing_.emplace(
-        ListKey{-absl::ToUnixNanos(job->created_time), request.job_id}, job);
+    listing_.emplace(ListKeyOf(*job), job);
   }
   Post(&Dispatcher::PickUp, job);
-  return info;
 }
 
 Dispatcher::JobPtr Dispatcher::FindBySerial(uint64_t serial) const {
@@ -298,6 +338,10 @@ Dispatcher::DueKey Dispatcher::DueKeyOf(const Job& job) {
           job.request.job_id};
 }
 
+Dispatcher::ListKey Dispatcher::ListKeyOf(const Job& job) {
+  return {-absl::ToUnixNanos(job.created_time), job.request.job_id};
+}
+
 void Dispatcher::StartDueJobs() {
   while (true) {
     JobPtr job;
@@ -338,10 +382,6 @@ void Dispatcher::BeginEvaluation(const JobPtr& job) {
   if (!job->condition.has_value()) {
     FailJob(job, FailureReason(job->condition_error));
     return;
-  }
-  {
-    absl::MutexLock lock(&job->mutex);
-    job->evaluating = true;
   }
   // Only the shards that can hold a target.
   const auto evaluate_in = [&](int shard) {
@@ -417,7 +457,6 @@ void Dispatcher::FinishEvaluation(const JobPtr& job) {
   bool started_now;
   {
     absl::MutexLock lock(&job->mutex);
-    job->evaluating = false;
     started_now = job->phase == JobPhase::kOpen;
     if (started_now) job->phase = JobPhase::kStarting;  // T3 or T5 has won.
   }
@@ -453,7 +492,7 @@ void Dispatcher::FinishEvaluation(const JobPtr& job) {
     job->slices.push_back(std::make_unique<SliceWork>(
         ready_.slots(), outcome_pool_, job.get(),
         static_cast<uint32_t>(job->slices.size()), work->shard,
-        &StateOf(*work->shard), work->cut, std::move(work->targets)));
+        &StateOf(*work->shard), work->cut, Slice(std::move(work->targets))));
   }
   job->started_time = Printable(clock_.Now());
 
@@ -469,12 +508,11 @@ void Dispatcher::FinishEvaluation(const JobPtr& job) {
   auto started = [self = shared_from_this(), job,
                   device_count](const absl::Status& status) {
     if (!status.ok()) {
-      self->FailJob(job, status.message());
+      self->Abandon(*job);
       return;
     }
     {
       absl::MutexLock lock(&job->mutex);
-      if (job->phase != JobPhase::kStarting) return;  // It failed meanwhile.
       job->phase = JobPhase::kRunning;
       job->statistics = JobStatistics{device_count, 0, 0, 0, device_count};
       job->status = JobStatus::kRunning;
@@ -484,21 +522,21 @@ void Dispatcher::FinishEvaluation(const JobPtr& job) {
     }
     self->Post(&Dispatcher::BeginRunning, job);
   };
+  // No other engine has evaluated this job under that number.
+  const uint64_t run = job->run = commit_.epoch(job->partition);
   auto left = std::make_shared<std::atomic<int>>(
       static_cast<int>(partitions.size()) + 1);
   auto failed = std::make_shared<std::atomic<bool>>(false);
-  auto targets_durable = [self = shared_from_this(), job, left, failed,
+  auto targets_durable = [self = shared_from_this(), job, run, left, failed,
                           device_count,
                           started](const absl::Status& status) mutable {
-    if (!status.ok() && !failed->exchange(true)) {
-      self->FailJob(job, status.message());
-    }
+    if (!status.ok() && !failed->exchange(true)) self->Abandon(*job);
     if (left->fetch_sub(1) != 1 || failed->load()) return;
     self->commit_.Add(
         job->partition,
         [&](std::string* out) {
           AppendRecord(
-              JobStartedRecord{job->serial, job->started_time,
+              JobStartedRecord{job->serial, run, job->started_time,
                                static_cast<uint32_t>(job->slices.size()),
                                device_count},
               out);
@@ -506,36 +544,52 @@ void Dispatcher::FinishEvaluation(const JobPtr& job) {
         started);
     self->commit_.Flush(job->partition);
   };
+  for (auto& slice : job->slices) JournalTargets(*slice, run);
   for (int partition : partitions) {
-    std::string records;
-    for (auto& slice : job->slices) {
-      if (slice->shard->partition() != partition) continue;
-      absl::MutexLock lock(&slice->shard->mutex);
-      slice->shard_state->active.push_back(slice.get());
-      const RowSet& targets = slice->slice.targets();
-      TargetsRecord record{job->serial,
-                           slice->number,
-                           static_cast<uint32_t>(slice->shard->index()),
-                           slice->cut,
-                           {}};
-      record.rows.reserve(targets.size());
-      for (int rank = 0; rank < targets.size(); ++rank) {
-        record.rows.push_back(static_cast<uint16_t>(targets.RowAt(rank)));
-      }
-      AppendRecord(record, &records);
-    }
-    commit_.Add(
-        partition, [&](std::string* out) { out->append(records); },
-        targets_durable);
+    commit_.Add(partition, [](std::string*) {}, targets_durable);
     commit_.Flush(partition);
   }
   targets_durable(absl::OkStatus());
 }
 
+void Dispatcher::JournalTargets(SliceWork& work, uint64_t run) {
+  absl::MutexLock lock(&work.shard->mutex);
+  work.shard_state->active.push_back(&work);
+  work.shard_state->retained.push_back(&work);
+  const uint64_t sequence = work.shard->AdvanceSequence();
+  commit_.Add(work.shard->partition(), [&](std::string* out) {
+    work.shard->mutex.AssertHeld();
+    AppendTargets(work, sequence, run, out);
+  });
+}
+
+void Dispatcher::AppendTargets(const SliceWork& work, uint64_t sequence,
+                               uint64_t run, std::string* out) {
+  const RowSet& targets = work.slice.targets();
+  TargetsRecord record;
+  record.job = work.job->serial;
+  record.slice = work.number;
+  record.shard = static_cast<uint32_t>(work.shard->number());
+  record.sequence = sequence;
+  record.run = run;
+  record.cut = work.cut;
+  if (const auto* update =
+          std::get_if<TwinUpdateAction>(&work.job->request.action)) {
+    record.tags = TextOrEmpty(update->patch.tags);
+    record.desired = TextOrEmpty(update->patch.desired);
+  }
+  record.rows.reserve(static_cast<size_t>(targets.size()));
+  for (int rank = 0; rank < targets.size(); ++rank) {
+    record.rows.push_back(static_cast<uint16_t>(targets.RowAt(rank)));
+  }
+  AppendRecord(record, out);
+}
+
 // ------------------------------------------------------------ running, ending
 
 void Dispatcher::BeginRunning(JobPtr job) {
-  const absl::Duration now = clock_.Monotonic();
+  // Of its time, some may have passed before a restart.
+  const absl::Duration now = clock_.Monotonic() - job->ran_before;
   // Beyond a century there is no difference, and no overflow either.
   const int64_t limit = std::min<int64_t>(
       job->request.max_execution_time_seconds, 100LL * 365 * 24 * 3600);
@@ -560,27 +614,18 @@ void Dispatcher::CloseSlices(Job& job, uint32_t reason) {
 void Dispatcher::FailJob(const JobPtr& job, absl::string_view reason) {
   {
     absl::MutexLock lock(&job->mutex);
-    switch (job->phase) {
-      case JobPhase::kOpen:
-      case JobPhase::kStarting:
-        job->phase = JobPhase::kEnding;
-        break;
-      case JobPhase::kRunning: {
-        // What the journal has refused will never be shown: the open executions
-        // have failed, and the job is over.
-        JobStatistics& s = *job->statistics;
-        s.failed_count += s.pending_count + s.running_count;
-        s.pending_count = s.running_count = 0;
-        job->phase = JobPhase::kEnding;
-        break;
-      }
-      default:
-        return;  // Cancelled, or ended, first.
+    if (job->phase != JobPhase::kOpen && job->phase != JobPhase::kStarting) {
+      return;  // Cancelled first.
     }
+    job->phase = JobPhase::kEnding;
     job->failure_reason = std::string(reason);
   }
-  CloseSlices(*job, Job::kFailure);
   EndJob(job, JobStatus::kFailed);
+}
+
+void Dispatcher::Abandon(Job& job) {
+  absl::MutexLock lock(&job.mutex);
+  job.stopped = true;
 }
 
 void Dispatcher::Publish(const JobPtr& job, const StatisticsDelta& delta) {
@@ -617,9 +662,13 @@ void Dispatcher::EndJob(const JobPtr& job, JobStatus status) {
                                     end_time, failure_reason},
                      out);
       },
-      // A journal that cannot keep the end cannot undo it either.
-      [self = shared_from_this(), job, status, end_time](const absl::Status&) {
-        self->FinishEnd(job, status, end_time);
+      [self = shared_from_this(), job, status,
+       end_time](const absl::Status& durable) {
+        if (durable.ok()) {
+          self->FinishEnd(job, status, end_time);
+        } else {
+          self->Abandon(*job);
+        }
       });
   commit_.Flush(job->partition);
 }
@@ -639,8 +688,10 @@ void Dispatcher::FinishEnd(const JobPtr& job, JobStatus status,
     job->end_time = end_time;
     NotifyWatchers(*job);
   }
-  AddWallTimer(JobTimer::kHistoryEnd, *job,
-               end_time + absl::Hours(24) * kJobHistoryDays);
+  if (!job->history_timed.exchange(true)) {
+    AddWallTimer(JobTimer::kHistoryEnd, *job,
+                 end_time + absl::Hours(24) * kJobHistoryDays);
+  }
   ReleaseJob(job);
 }
 
@@ -661,10 +712,23 @@ void Dispatcher::RemoveExpired(JobPtr job) {
     auto it = jobs_.find(job->request.job_id);
     if (it != jobs_.end() && it->second == job) {
       jobs_.erase(it);
-      listing_.erase(
-          ListKey{-absl::ToUnixNanos(job->created_time), job->request.job_id});
+      listing_.erase(ListKeyOf(*job));
     }
   }
+  commit_.Add(
+      job->partition,
+      [&](std::string* out) {
+        AppendRecord(JobExpiredRecord{job->serial}, out);
+      },
+      [self = shared_from_this(), job](const absl::Status& status) {
+        if (status.ok()) self->ForgetSlices(job);
+      });
+  commit_.Flush(job->partition);
+}
+
+// Not before the end of the history is durable: a snapshot without the slices,
+// in another partition than the job's, must not be found with the job.
+void Dispatcher::ForgetSlices(const JobPtr& job) {
   {
     absl::MutexLock lock(&serials_mutex_);
     by_serial_.erase(job->serial);
@@ -676,9 +740,12 @@ void Dispatcher::RemoveExpired(JobPtr job) {
     absl::MutexLock lock(&slice->shard->mutex);
     std::multiset<uint64_t>& cuts = slice->shard_state->cuts;
     cuts.erase(cuts.find(slice->cut));
+    std::vector<SliceWork*>& retained = slice->shard_state->retained;
+    retained.erase(std::find(retained.begin(), retained.end(), slice.get()));
     slice->shard->RetainCutsFrom(cuts.empty() ? slice->shard->sequence()
                                               : *cuts.begin());
   }
+  RequestSnapshotsWithout(*job);
 }
 
 absl::StatusOr<JobInfo> Dispatcher::CancelJob(absl::string_view job_id,
@@ -686,18 +753,29 @@ absl::StatusOr<JobInfo> Dispatcher::CancelJob(absl::string_view job_id,
   absl::StatusOr<JobPtr> found = FindJob(job_id);
   if (!found.ok()) return found.status();
   const JobPtr& job = *found;
+  if (absl::Status s = CheckWritable(job->partition); !s.ok()) return s;
   enum { kCancelOpen, kCancelRunning, kIsCancelled } step;
   {
     absl::MutexLock lock(&job->mutex);
-    // Another cancel under way decides first.
-    job->mutex.Await(absl::Condition(
-        +[](Job* j) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-          return j->phase != JobPhase::kCancelling;
-        },
-        job.get()));
     if (job->phase == JobPhase::kOpen) {
       job->phase = JobPhase::kCancelling;  // T8 has won.
       step = kCancelOpen;
+    } else if (job->phase == JobPhase::kCancelling) {
+      // Of another caller: it has happened when that one's is durable.
+      constexpr absl::Duration kPatience = absl::Seconds(10);
+      const bool ended = job->mutex.AwaitWithTimeout(
+          absl::Condition(
+              +[](Job* j) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+                return j->phase == JobPhase::kEnded || j->stopped;
+              },
+              job.get()),
+          kPatience);
+      if (!ended || job->stopped) {
+        return NotDurable("the cancel",
+                          absl::UnavailableError("another cancel is on its "
+                                                 "way"));
+      }
+      step = kIsCancelled;
     } else if (job->status == JobStatus::kCancelled) {
       step = kIsCancelled;
     } else if (options.cancel_running && (job->phase == JobPhase::kStarting ||
@@ -714,36 +792,20 @@ absl::StatusOr<JobInfo> Dispatcher::CancelJob(absl::string_view job_id,
                        Capitalized(JobStatusName(status)), "' status."));
     }
   }
-  if (step == kCancelRunning) CloseSlices(*job, Job::kCancel);
-  if (step != kCancelOpen) return job->Info();
-
-  const absl::Time end_time = Printable(clock_.Now());
-  const absl::Status durable =
-      commit_.AddAndWait(job->partition, [&](std::string* out) {
-        AppendRecord(JobEndedRecord{job->serial,
-                                    static_cast<uint8_t>(JobStatus::kCancelled),
-                                    end_time, ""},
-                     out);
-      });
-  if (durable.ok()) {
-    FinishEnd(job, JobStatus::kCancelled, end_time);
-    return job->Info();
+  if (step == kCancelOpen) EndJob(job, JobStatus::kCancelled);
+  if (step == kCancelRunning) {
+    commit_.Add(
+        job->partition,
+        [&](std::string* out) {
+          AppendRecord(JobCancelRequestedRecord{job->serial}, out);
+        },
+        [self = shared_from_this(), job](const absl::Status& status) {
+          if (status.ok()) self->CloseSlices(*job, Job::kCancel);
+        });
   }
-  bool passed_by;
-  {
-    absl::MutexLock lock(&job->mutex);
-    job->phase = JobPhase::kOpen;
-    // An evaluation under way finds it open again; without one, its start may
-    // have come and passed by.
-    passed_by = !job->evaluating;
-  }
-  if (passed_by) {
-    ReleaseJob(job);
-    Post(&Dispatcher::PickUp, job);
-  }
-  return MakeError(
-      ErrorCode::kServiceUnavailable,
-      absl::StrCat("the journal refused the cancel: ", durable.message()));
+  const absl::Status durable = commit_.Sync(job->partition);
+  if (!durable.ok()) return NotDurable("the cancel", durable);
+  return job->Info();
 }
 
 // ---------------------------------------------------------- wait and watch
@@ -765,7 +827,8 @@ absl::StatusOr<JobInfo> Dispatcher::WaitJob(absl::string_view job_id,
         timeout);
     if (ended && !IsTerminal(job->status)) {
       return absl::CancelledError(absl::StrCat(
-          "Job ", job_id, " has not ended: the engine was stopped"));
+          "Job ", job_id,
+          " has not ended: the engine was stopped, or has lost its journal"));
     }
   }
   if (!ended) {

@@ -39,6 +39,9 @@ struct ShardState {
   std::vector<uint8_t> in_flight;
   // Cuts of all retained slices: the shard remembers former tenants for them.
   std::multiset<uint64_t> cuts;
+  // Slices of retained jobs whose target set is in the journal's buffer or
+  // beyond: what a snapshot of the shard has to say of them.
+  std::vector<class SliceWork*> retained;
 };
 
 // A range of executions between its mark and its Send().  Pooled.
@@ -75,20 +78,26 @@ class EvaluationWork : public Work {
   uint64_t cut = 0;
 };
 
+// Executions of a range, to begin with: enough to make what is done once for a
+// range cheap, and few enough that others get their turn soon.
+inline constexpr int kRangeRows = 256;
+// And at most: a journal that takes its time gets larger groups.
+inline constexpr int kRangeRowsMax = 1024;
+
 // Dispatches one slice and takes in its outcomes.
 class SliceWork : public Work {
  public:
   SliceWork(const std::shared_ptr<ReadyQueue::Slots>& slots,
             const std::shared_ptr<OutcomePool<OutcomePolicy>>& outcome_pool,
             Job* job, uint32_t number, Shard* shard, ShardState* shard_state,
-            uint64_t cut, RowSet targets)
+            uint64_t cut, Slice slice)
       : Work(slots, Kind::kSlice),
         job(job),
         number(number),
         shard(shard),
         shard_state(shard_state),
         cut(cut),
-        slice(std::move(targets)),
+        slice(std::move(slice)),
         waiting_for_tokens(slots),
         response_timer(slots),
         outcomes(outcome_pool) {
@@ -138,7 +147,8 @@ class SliceWork : public Work {
 
   // Of the worker that runs it.
   std::unique_ptr<Range> range;  // Marked running, not yet sent.
-  absl::Duration range_time;     // When it was marked, or sent if later.
+  Slice::Stamp range_time;       // When it was marked ...
+  absl::Duration range_sent;     // ... and when it was sent, if later.
   // In the order of sending, which is that of `due`: a job has one timeout.
   // From `checks_begin` on; what is before has been looked at.
   std::vector<ResponseCheck> checks;
@@ -148,6 +158,9 @@ class SliceWork : public Work {
   bool connect_timeout_done = false;
   // Executions to offer at a time: what the transport took last, and growing.
   int offer_max = kShardRowsMax;
+  // Executions of a range: twice as many each time that one has had to wait for
+  // the journal, half as many when one has not.
+  int range_rows = kRangeRows;
 
   // The range's record: kDurable or kRefused by the journal's callback.
   enum RangeState : uint8_t { kNone, kCommitting, kDurable, kRefused };
@@ -178,8 +191,8 @@ struct JobWatcher {
 // the time that the journal takes:
 //
 //   open ------> starting ---> running ---> ending ---> ended
-//    |  ^                                                 ^
-//    v  | refused                                         |
+//    |                                                    ^
+//    v                                                    |
 //   cancelling -------------------------------------------+
 //
 // and from open and starting also straight to ending, when the job fails. Every
@@ -200,7 +213,6 @@ struct Job : std::enable_shared_from_this<Job> {
     kConnectTimeout = 1,  // Waiting ones fail.
     kDeadline = 2,        // All open ones fail: contract 2.7.
     kCancel = 4,          // Pending ones are canceled, running ones go on.
-    kFailure = 8,         // All open ones fail: contract T9.
   };
 
   // Constant after creation.
@@ -218,7 +230,10 @@ struct Job : std::enable_shared_from_this<Job> {
 
   // Constant once the job runs.
   std::vector<std::unique_ptr<SliceWork>> slices;
+  uint64_t run = 0;         // Of its evaluation: TargetsRecord::run.
   absl::Time started_time;  // Of every record: contract 3.1 createdDateTimeUtc.
+  // Of its execution time, what had passed when the engine recovered it.
+  absl::Duration ran_before = absl::ZeroDuration();
 
   // Between its start and that.
   std::vector<std::unique_ptr<EvaluationWork>> evaluations;
@@ -227,6 +242,9 @@ struct Job : std::enable_shared_from_this<Job> {
   // Set with kRunning, once slices and statistics are there: nothing is sent
   // and no outcome taken before.
   std::atomic<bool> running{false};
+  // There is a timer for the end of its history: one, also if it ends while it
+  // is being recovered.
+  std::atomic<bool> history_timed{false};
   // Its history is over: what its cuts name may be forgotten.
   std::atomic<bool> expired{false};
 
@@ -245,8 +263,9 @@ struct Job : std::enable_shared_from_this<Job> {
   mutable absl::Mutex mutex;
   JobStatus status ABSL_GUARDED_BY(mutex) = JobStatus::kQueued;
   JobPhase phase ABSL_GUARDED_BY(mutex) = JobPhase::kOpen;
-  bool evaluating ABSL_GUARDED_BY(mutex) = false;
-  bool stopped ABSL_GUARDED_BY(mutex) = false;  // The engine was.
+  // It goes no further here: the engine was stopped, or the journal has become
+  // somebody else's.
+  bool stopped ABSL_GUARDED_BY(mutex) = false;
   JobStatus final_status ABSL_GUARDED_BY(mutex) = JobStatus::kCompleted;
   std::optional<absl::Time> end_time ABSL_GUARDED_BY(mutex);
   std::string failure_reason ABSL_GUARDED_BY(mutex);

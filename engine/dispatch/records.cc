@@ -49,18 +49,26 @@ ExecutionRecord MakeRecord(const Job& job, absl::string_view device_id,
 }
 
 // Calls `visit` for the slice's executions on `wanted` devices, a few per hold
-// of the shard's lock and none while it is held.  Stops when the job's history
-// ends: the devices' names may be gone then.
-void ReadSlice(const Job& job, const SliceWork& work,
-               absl::FunctionRef<bool(absl::string_view device)> wanted,
-               absl::FunctionRef<void(const ExecutionRecord&)> visit) {
+// of the shard's lock and none while it is held; what it shows is durable, and
+// waited for if it is not yet.  Stops when the job's history ends: the devices'
+// names may be gone then.
+absl::Status ReadSlice(const Job& job, const SliceWork& work,
+                       GroupCommit& commit,
+                       absl::FunctionRef<bool(absl::string_view device)> wanted,
+                       absl::FunctionRef<void(const ExecutionRecord&)> visit) {
+  // The end that is shown is durable, and stands on all executions.
+  bool ended;
+  {
+    absl::MutexLock lock(&job.mutex);
+    ended = IsTerminal(job.status);
+  }
   std::vector<ExecutionRecord> records;
   int from = 0, size = 0;
   do {
     records.clear();
     {
       absl::ReaderMutexLock lock(&work.shard->mutex);
-      if (job.expired.load()) return;
+      if (job.expired.load()) return absl::OkStatus();
       size = work.slice.size();
       const int to = std::min(size, from + kRanksPerHold);
       for (; from < to; ++from) {
@@ -71,8 +79,19 @@ void ReadSlice(const Job& job, const SliceWork& work,
             job, device, work.slice.Get(static_cast<Slice::Rank>(from))));
       }
     }
+    if (records.empty()) continue;
+    if (ended) {
+      for (const ExecutionRecord& record : records) visit(record);
+      continue;
+    }
+    if (absl::Status s = commit.Sync(work.shard->partition()); !s.ok()) {
+      return MakeError(ErrorCode::kServiceUnavailable,
+                       absl::StrCat("executions of job ", job.request.job_id,
+                                    " are not durable yet: ", s.message()));
+    }
     for (const ExecutionRecord& record : records) visit(record);
   } while (from < size);
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -85,7 +104,9 @@ absl::Status Dispatcher::ForEachExecution(
   const Job& job = **found;
   if (!HasTargets(job)) return absl::OkStatus();
   for (const auto& work : job.slices) {
-    ReadSlice(job, *work, [](absl::string_view) { return true; }, visit);
+    absl::Status status = ReadSlice(
+        job, *work, commit_, [](absl::string_view) { return true; }, visit);
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -220,13 +241,14 @@ absl::StatusOr<RecordPage> Dispatcher::QueryRecords(
           !partitions.contains(work->shard->partition())) {
         continue;
       }
-      ReadSlice(
-          *job, *work,
+      absl::Status status = ReadSlice(
+          *job, *work, commit_,
           [&](absl::string_view device) {
             return (!devices.has_value() || device_set.contains(device)) &&
                    collector.IsWanted(device, job->request.job_id);
           },
           [&](const ExecutionRecord& record) { collector.Add(record); });
+      if (!status.ok()) return status;
     }
   }
 

@@ -39,6 +39,12 @@ void Slice::ForEach(const Plane& plane, absl::FunctionRef<void(Rank)> visit) {
   }
 }
 
+int Slice::succeeded_count() const {
+  int count = 0;
+  for (const uint64_t word : succeeded_) count += std::popcount(word);
+  return count;
+}
+
 void Slice::ForEachReady(absl::FunctionRef<void(Rank)> visit) const {
   ForEach(ready_, visit);
 }

@@ -89,6 +89,7 @@ class Slice {
   int ready_count() const { return ready_count_; }
   int waiting_count() const { return waiting_count_; }
   int running_count() const { return running_count_; }
+  int succeeded_count() const;  // O(targets / 64).
   int open_count() const {
     return ready_count_ + waiting_count_ + running_count_;
   }
@@ -149,6 +150,8 @@ class Slice {
   size_t MemoryUsage() const;
 
  private:
+  friend class SliceRecords;
+
   using Plane = std::vector<uint64_t>;
 
   // 0 in `start` and `end` means none; the others are table indices plus one.
@@ -174,7 +177,7 @@ class Slice {
   // Forgets the stamps that no target refers to.
   void CompactStamps();
 
-  const RowSet targets_;
+  RowSet targets_;
   int ready_count_;
   int waiting_count_ = 0;
   int running_count_ = 0;

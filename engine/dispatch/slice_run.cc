@@ -104,10 +104,7 @@ void Dispatcher::RunSlice(SliceWork& work, Scratch& scratch) {
   }
 
   OutcomeBlock<OutcomePolicy>* outcomes = work.outcomes.TakeAll();
-  scratch.finished.clear();
-  scratch.results.clear();
-  scratch.notifications.clear();
-  scratch.delta = {};
+  scratch.Clear();
 
   Job& job = *work.job;
   const int partition = work.shard->partition();
@@ -126,19 +123,17 @@ void Dispatcher::RunSlice(SliceWork& work, Scratch& scratch) {
       CloseOpen(work, reasons, scratch);
       work.connect_timeout_done |= (reasons & Job::kConnectTimeout) != 0;
     }
+    // Nothing new goes out while the journal is stalled: OnJournalResumed().
     if (!work.closed && work.range == nullptr && !work.blocked.load() &&
-        !work.paced.load() && work.slice.ready_count() > 0) {
+        !work.paced.load() && work.slice.ready_count() > 0 &&
+        commit_.CheckWritable(partition).ok()) {
       again = job.method != nullptr ? !TakeMethods(work, scratch)
                                     : !ApplyPatches(work, scratch);
     }
     JournalRun(work, scratch);
     ArmResponseTimer(work);
   }
-  while (outcomes != nullptr) {
-    OutcomeBlock<OutcomePolicy>* const next = outcomes->next();
-    outcome_pool_->GiveBack(outcomes);
-    outcomes = next;
-  }
+  GiveBackOutcomes(outcomes);
   commit_.Flush(partition);
   if (work.range != nullptr &&
       work.range_state.load(std::memory_order_acquire) == SliceWork::kDurable) {
@@ -148,24 +143,35 @@ void Dispatcher::RunSlice(SliceWork& work, Scratch& scratch) {
   if (again) Wake(work);
 }
 
+void Dispatcher::GiveBackOutcomes(OutcomeBlock<OutcomePolicy>* outcomes) {
+  while (outcomes != nullptr) {
+    OutcomeBlock<OutcomePolicy>* const next = outcomes->next();
+    outcome_pool_->GiveBack(outcomes);
+    outcomes = next;
+  }
+}
+
 void Dispatcher::FinishExecution(SliceWork& work, Slice::Rank rank,
                                  const ExecutionResult& result,
                                  Scratch& scratch) {
   Slice& slice = work.slice;
   if (slice.IsRunning(rank) && work.job->method != nullptr) {
-    uint8_t& in_flight =
-        work.shard_state->in_flight[slice.targets().RowAt(rank)];
-    if (in_flight > 0) --in_flight;
+    // Those of before a restart were not counted.
+    std::vector<uint8_t>& in_flight = work.shard_state->in_flight;
+    const size_t row = static_cast<size_t>(slice.targets().RowAt(rank));
+    if (row < in_flight.size() && in_flight[row] > 0) --in_flight[row];
   }
   bool is_new = false;
   const uint16_t number = slice.AddResult(result, &is_new);
   if (is_new) {
-    AppendRecord(ResultRecord{work.job->serial, work.number, number,
-                              static_cast<uint8_t>(result.status),
-                              static_cast<uint32_t>(result.error),
-                              result.answered, result.response_status,
-                              result.payload, result.description},
-                 &scratch.results);
+    // JournalRun() will give the run the shard's next sequence.
+    AppendRecord(
+        ResultRecord{work.job->serial, work.number, work.shard->sequence() + 1,
+                     number, static_cast<uint8_t>(result.status),
+                     static_cast<uint32_t>(result.error), result.answered,
+                     result.response_status, result.payload,
+                     result.description},
+        &scratch.results);
   }
   // The same instant for the whole run: the stamp is found again, not added.
   slice.Finish(rank, slice.AddStamp(scratch.now), number, &scratch.delta);
@@ -203,7 +209,7 @@ void Dispatcher::TakeOutcome(SliceWork& work, const OutcomeEntry& entry,
   uint8_t& in_flight = work.shard_state->in_flight[row];
   if (in_flight > 0) --in_flight;
   slice.Return(entry.rank, /*sent=*/true, &scratch.delta);
-  scratch.returned.push_back(entry.rank);
+  scratch.returned.push_back({entry.rank, slice.attempt(entry.rank)});
   if (!work.shard->IsPresent(row, work.cut) || !work.shard->IsConnected(row)) {
     return;  // TakeMethods() settles it.
   }
@@ -238,7 +244,15 @@ void Dispatcher::ExpireResponses(SliceWork& work, Scratch& scratch) {
   }
 }
 
-// Contract 2.6 (connect timeout), 2.7 (the limit), T9, and the native cancel.
+void Dispatcher::CloseSent(SliceWork& work, Scratch& scratch) {
+  work.slice.ForEachRunning([&](Slice::Rank rank) {
+    work.shard->mutex.AssertHeld();
+    FinishExecution(work, rank, Failed(ErrorCode::kGatewayTimeout, kNoResponse),
+                    scratch);
+  });
+}
+
+// Contract 2.6 (connect timeout), 2.7 (the limit), and the native cancel.
 void Dispatcher::CloseOpen(SliceWork& work, uint32_t reasons,
                            Scratch& scratch) {
   if (work.closed) return;
@@ -248,10 +262,6 @@ void Dispatcher::CloseOpen(SliceWork& work, uint32_t reasons,
   // The fate of a pending execution; nullopt: it stays.
   auto close_pending = [&](Slice::Rank rank) -> std::optional<ExecutionResult> {
     work.shard->mutex.AssertHeld();
-    if (reasons & Job::kFailure) {
-      return Failed(ErrorCode::kServerError,
-                    "The job failed before the device was processed.");
-    }
     if (reasons & Job::kCancel) {
       ExecutionResult result;
       result.status = ExecutionStatus::kCanceled;
@@ -277,14 +287,11 @@ void Dispatcher::CloseOpen(SliceWork& work, uint32_t reasons,
   slice.ForEachReady(close);
   slice.ForEachWaiting(close);
 
-  if (reasons & (Job::kDeadline | Job::kFailure)) {
+  if (reasons & Job::kDeadline) {
     slice.ForEachRunning([&](Slice::Rank rank) {
       work.shard->mutex.AssertHeld();
       FinishExecution(work, rank,
-                      reasons & Job::kFailure
-                          ? Failed(ErrorCode::kServerError,
-                                   "The job failed before the device answered.")
-                      : work.IsUnsent(rank)
+                      work.IsUnsent(rank)
                           ? Failed(ErrorCode::kRequestTimedOut, kNotServed)
                           : Failed(ErrorCode::kGatewayTimeout, kNoResponse),
                       scratch);
@@ -317,9 +324,9 @@ bool Dispatcher::TakeMethods(SliceWork& work, Scratch& scratch) {
   std::vector<uint8_t>& in_flight = work.shard_state->in_flight;
   if (in_flight.empty()) in_flight.resize(kShardRowsMax);
 
-  const int64_t tokens = TakeTokens(
-      work,
-      std::min({options_.range_rows_max, work.offer_max, slice.ready_count()}));
+  const int64_t tokens =
+      TakeTokens(work, std::min({options_.range_rows_max, work.range_rows,
+                                 work.offer_max, slice.ready_count()}));
   if (tokens == 0) return true;  // Woken when there are some.
 
   std::unique_ptr<Range> range = TakeRange();
@@ -364,7 +371,8 @@ bool Dispatcher::TakeMethods(SliceWork& work, Scratch& scratch) {
     return rank < 0;
   }
   work.range = std::move(range);
-  work.range_time = scratch.now.monotonic;
+  work.range_time = scratch.now;
+  work.range_sent = scratch.now.monotonic;
   work.range_state.store(SliceWork::kCommitting, std::memory_order_relaxed);
   return true;  // Goes on when the range has been sent.
 }
@@ -376,14 +384,15 @@ bool Dispatcher::ApplyPatches(SliceWork& work, Scratch& scratch) {
   shard.mutex.AssertHeld();
   const TwinPatch& patch = std::get<TwinUpdateAction>(job.request.action).patch;
 
-  const int64_t tokens =
-      TakeTokens(work, std::min(options_.range_rows_max, slice.ready_count()));
+  const int64_t tokens = TakeTokens(
+      work,
+      std::min({options_.range_rows_max, kRangeRows, slice.ready_count()}));
   if (tokens == 0) return true;  // Woken when there are some.
 
   const ExecutionResult succeeded;
   const uint16_t stamp = slice.AddStamp(scratch.now);
   // Ranks ascend, and so do their rows: the patch goes to all of them at once.
-  std::vector<Slice::Rank> ranks;
+  std::vector<Slice::Rank>& ranks = scratch.patched;
   std::vector<uint16_t> rows;
   int examined = 0;
   int rank = slice.NextReady(0);
@@ -451,20 +460,29 @@ void Dispatcher::JournalRun(SliceWork& work, Scratch& scratch) {
   commit->delta = scratch.delta;
   commit->notifications.swap(scratch.notifications);
   const uint64_t serial = work.job->serial;
+  const uint64_t sequence = work.shard->AdvanceSequence();
+  const auto by_rank = [](const auto& a, const auto& b) {
+    return a.rank < b.rank;
+  };
+  std::sort(scratch.finished.begin(), scratch.finished.end(), by_rank);
+  std::sort(scratch.returned.begin(), scratch.returned.end(), by_rank);
   commit_.Add(
       work.shard->partition(),
       [&](std::string* out) {
         out->append(scratch.results);
         if (!scratch.returned.empty()) {
-          std::sort(scratch.returned.begin(), scratch.returned.end());
-          AppendReturned(serial, work.number, scratch.returned, out);
+          AppendReturned(serial, work.number, sequence, scratch.returned, out);
+        }
+        if (!scratch.patched.empty()) {
+          AppendDispatched(serial, work.number, sequence, scratch.now.wall,
+                           scratch.patched, out);
         }
         if (!scratch.finished.empty()) {
-          AppendFinished(serial, work.number, scratch.now.wall,
+          AppendFinished(serial, work.number, sequence, scratch.now.wall,
                          scratch.finished, out);
         }
         if (new_range) {
-          AppendDispatched(serial, work.number, scratch.now.wall,
+          AppendDispatched(serial, work.number, sequence, scratch.now.wall,
                            work.range->ranks, out);
         }
       },
@@ -494,7 +512,7 @@ void Dispatcher::FinishRun(std::unique_ptr<RunCommit> commit,
     self->Publish(job, commit->delta);
   } else {
     // What is not durable is not shown (I10).
-    self->FailJob(job, status.message());
+    self->Abandon(*job);
   }
   commit->notifications.clear();
   absl::MutexLock lock(&self->pool_mutex_);
@@ -509,13 +527,17 @@ void Dispatcher::SendRange(SliceWork& work, bool at_once) {
     GiveBackRange(std::move(work.range));
     return;
   }
-  if (!at_once) {
-    // The journal took its time: the device's time begins now.
+  if (at_once) {
+    work.range_rows = std::max(kRangeRows, work.range_rows / 2);
+  } else {
+    work.range_rows = std::min(options_.range_rows_max, 2 * work.range_rows);
+    // The journal took its time: the device's time to answer begins now.  What
+    // readers see of the start is what the journal has.
     absl::MutexLock lock(&work.shard->mutex);
-    const Slice::Stamp now = Now();
-    const uint16_t stamp = work.slice.AddStamp(now);
+    work.range_sent = clock_.Monotonic();
+    const uint16_t stamp =
+        work.slice.AddStamp({work.range_time.wall, work.range_sent});
     for (Slice::Rank rank : range.ranks) work.slice.RestampStart(rank, stamp);
-    work.range_time = now.monotonic;
   }
   range.device_ids.clear();
   uint32_t begin = 0;
@@ -524,7 +546,7 @@ void Dispatcher::SendRange(SliceWork& work, bool at_once) {
         absl::string_view(range.id_bytes).substr(begin, end - begin));
     begin = end;
   }
-  work.checks.push_back({work.range_time + work.job->method->response_timeout,
+  work.checks.push_back({work.range_sent + work.job->method->response_timeout,
                          range.ranks.front(), range.ranks.back()});
   const uint64_t epoch = ready_epoch_.load();
   const int64_t sent = static_cast<int64_t>(
@@ -541,21 +563,26 @@ void Dispatcher::SendRange(SliceWork& work, bool at_once) {
     {
       absl::MutexLock lock(&work.shard->mutex);
       StatisticsDelta delta;
+      std::vector<ReturnedRecord::Entry> returned;
+      returned.reserve(unsent.size());
       for (Slice::Rank rank : unsent) {
         work.slice.Return(rank, /*sent=*/false, &delta);
+        returned.push_back({rank, work.slice.attempt(rank)});
         --work.shard_state->in_flight[work.slice.targets().RowAt(rank)];
       }
+      const uint64_t sequence = work.shard->AdvanceSequence();
       commit_.Add(
           work.shard->partition(),
           [&](std::string* out) {
-            AppendReturned(work.job->serial, work.number, unsent, out);
+            AppendReturned(work.job->serial, work.number, sequence, returned,
+                           out);
           },
           [self = shared_from_this(), job = work.job->shared_from_this(),
            delta](const absl::Status& status) {
             if (status.ok()) {
               self->Publish(job, delta);
             } else {
-              self->FailJob(job, status.message());
+              self->Abandon(*job);
             }
           });
     }

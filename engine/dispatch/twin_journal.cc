@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/journal/record.h"
+#include "engine/twin/shard_snapshot.h"
 
 namespace muster {
 namespace {
@@ -20,10 +21,13 @@ void TwinJournal::OnTwinChange(const TwinChange& change) {
   using Kind = TwinChange::Kind;
   Shard& shard = index_->shard(change.shard);
   shard.mutex.AssertHeld();  // TwinObserver's promise.
+  const uint32_t number = static_cast<uint32_t>(shard.number());
+  const uint16_t row = static_cast<uint16_t>(change.row);
   switch (change.kind) {
     case Kind::kUpserted:
       commit_->Add(change.partition, [&](std::string* out) {
-        AppendRecord(TwinWrittenRecord{JsonText(change.document), change.time},
+        AppendRecord(TwinWrittenRecord{number, row, change.sequence,
+                                       JsonText(change.document), change.time},
                      out);
       });
       // It may be enabled, or connected, where it was not.
@@ -34,7 +38,9 @@ void TwinJournal::OnTwinChange(const TwinChange& change) {
     case Kind::kReplaced:
     case Kind::kReported: {
       TwinPatchedRecord record;
-      record.device_id = std::string(change.device_id);
+      record.shard = number;
+      record.row = row;
+      record.sequence = change.sequence;
       record.kind = change.kind == Kind::kPatched ? TwinPatchedRecord::kMerged
                     : change.kind == Kind::kReplaced
                         ? TwinPatchedRecord::kReplaced
@@ -48,7 +54,7 @@ void TwinJournal::OnTwinChange(const TwinChange& change) {
       GroupCommit::Durable durable;
       if (notify) {
         durable = [notifier = notifier_, partition = change.partition,
-                   device = record.device_id,
+                   device = std::string(change.device_id),
                    patch = std::make_shared<const std::string>(record.desired),
                    version = change.after.desired_version](
                       const absl::Status& status) {
@@ -69,7 +75,9 @@ void TwinJournal::OnTwinChange(const TwinChange& change) {
     case Kind::kDisabled:
       commit_->Add(change.partition, [&](std::string* out) {
         TwinPatchedRecord record;
-        record.device_id = std::string(change.device_id);
+        record.shard = number;
+        record.row = row;
+        record.sequence = change.sequence;
         record.kind = change.kind == Kind::kEnabled
                           ? TwinPatchedRecord::kEnabled
                           : TwinPatchedRecord::kDisabled;
@@ -81,10 +89,21 @@ void TwinJournal::OnTwinChange(const TwinChange& change) {
 
     case Kind::kErased:
       commit_->Add(change.partition, [&](std::string* out) {
-        AppendRecord(
-            TwinErasedRecord{std::string(change.device_id), change.time}, out);
+        AppendRecord(TwinErasedRecord{number, row, change.sequence}, out);
       });
       dispatcher_->OnRowErased(shard, change.row);
+      return;
+
+    case Kind::kLoaded:
+      commit_->Add(change.partition, [&](std::string* out) {
+        AppendShardWritten(
+            number, change.sequence,
+            [&](std::string* bytes) {
+              shard.mutex.AssertReaderHeld();
+              ShardSnapshot::Write(shard, bytes);
+            },
+            out);
+      });
       return;
 
     // Not journaled: after a restart the transport reports connections anew.

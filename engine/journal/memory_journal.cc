@@ -25,6 +25,15 @@ class MemoryJournal : public Journal {
     return Ownership{++p.epoch, p.first + p.chunks.size()};
   }
 
+  absl::Status Release(int partition, uint64_t epoch) override {
+    if (absl::Status s = CheckPartition(partition); !s.ok()) return s;
+    Partition& p = partitions_[partition];
+    absl::MutexLock lock(&p.mutex);
+    if (absl::Status s = CheckEpoch(partition, p, epoch); !s.ok()) return s;
+    ++p.epoch;
+    return absl::OkStatus();
+  }
+
   void Append(int partition, uint64_t epoch, uint64_t sequence,
               std::string chunk, Done done) override {
     std::move(done)(TryAppend(partition, epoch, sequence, std::move(chunk)));
@@ -62,6 +71,40 @@ class MemoryJournal : public Journal {
     return absl::OkStatus();
   }
 
+  absl::Status WriteSnapshot(int partition, uint64_t epoch, uint64_t sequence,
+                             absl::Span<const std::string> parts) override {
+    if (absl::Status s = CheckPartition(partition); !s.ok()) return s;
+    Partition& p = partitions_[partition];
+    absl::MutexLock lock(&p.mutex);
+    if (absl::Status s = CheckEpoch(partition, p, epoch); !s.ok()) return s;
+    p.snapshot.assign(parts.begin(), parts.end());
+    p.snapshot_sequence = sequence;
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<uint64_t> ReadSnapshot(
+      int partition,
+      absl::FunctionRef<absl::Status(absl::string_view)> visit) const override {
+    if (absl::Status s = CheckPartition(partition); !s.ok()) return s;
+    const Partition& p = partitions_[partition];
+    // A copy, as in Read().
+    std::vector<std::string> parts;
+    uint64_t sequence;
+    {
+      absl::MutexLock lock(&p.mutex);
+      parts = p.snapshot;
+      sequence = p.snapshot_sequence;
+    }
+    for (const std::string& part : parts) {
+      if (absl::Status s = visit(part); !s.ok()) return s;
+    }
+    return sequence;
+  }
+
+  bool forgets() const override {
+    return options_.retained_bytes_max != MemoryJournalOptions::kRetainAll;
+  }
+
  private:
   struct Partition {
     mutable absl::Mutex mutex;
@@ -69,7 +112,18 @@ class MemoryJournal : public Journal {
     uint64_t first ABSL_GUARDED_BY(mutex) = 1;  // Sequence of chunks.front().
     std::deque<std::string> chunks ABSL_GUARDED_BY(mutex);
     int64_t bytes ABSL_GUARDED_BY(mutex) = 0;
+    std::vector<std::string> snapshot ABSL_GUARDED_BY(mutex);
+    uint64_t snapshot_sequence ABSL_GUARDED_BY(mutex) = 1;
   };
+
+  static absl::Status CheckEpoch(int partition, const Partition& p,
+                                 uint64_t epoch)
+      ABSL_SHARED_LOCKS_REQUIRED(p.mutex) {
+    if (epoch == p.epoch) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        absl::StrCat("partition ", partition, ": epoch ", epoch,
+                     " is fenced by epoch ", p.epoch));
+  }
 
   absl::Status CheckPartition(int partition) const {
     if (partition >= 0 && partition < options_.partition_count) {
@@ -85,11 +139,7 @@ class MemoryJournal : public Journal {
     if (absl::Status s = CheckPartition(partition); !s.ok()) return s;
     Partition& p = partitions_[partition];
     absl::MutexLock lock(&p.mutex);
-    if (epoch != p.epoch) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("partition ", partition, ": epoch ", epoch,
-                       " is fenced by epoch ", p.epoch));
-    }
+    if (absl::Status s = CheckEpoch(partition, p, epoch); !s.ok()) return s;
     const uint64_t next = p.first + p.chunks.size();
     if (sequence != next) {
       const bool same = sequence >= p.first && sequence < next &&

@@ -57,8 +57,7 @@ constexpr ErrorInfo kErrors[] = {
     {ErrorCode::kGenericMethodNotAllowed, "GenericMethodNotAllowed", 405,
      StatusCode::kUnimplemented},
     {ErrorCode::kOperationNotAllowedInCurrentState,
-     "OperationNotAllowedInCurrentState", 405,
-     StatusCode::kFailedPrecondition},
+     "OperationNotAllowedInCurrentState", 405, StatusCode::kFailedPrecondition},
     {ErrorCode::kDeviceAlreadyExists, "DeviceAlreadyExists", 409,
      StatusCode::kAlreadyExists},
     {ErrorCode::kDeviceJobAlreadyExists, "DeviceJobAlreadyExists", 409,
@@ -80,8 +79,8 @@ constexpr ErrorInfo kErrors[] = {
     {ErrorCode::kThrottlingMaxActiveJobCountExceeded,
      "ThrottlingMaxActiveJobCountExceeded", 429,
      StatusCode::kResourceExhausted},
-    {ErrorCode::kDeviceThrottlingLimitExceeded,
-     "DeviceThrottlingLimitExceeded", 429, StatusCode::kResourceExhausted},
+    {ErrorCode::kDeviceThrottlingLimitExceeded, "DeviceThrottlingLimitExceeded",
+     429, StatusCode::kResourceExhausted},
     {ErrorCode::kClientClosedRequest, "ClientClosedRequest", 499,
      StatusCode::kCancelled},
     {ErrorCode::kServerError, "ServerError", 500, StatusCode::kInternal},
@@ -135,6 +134,13 @@ const ErrorInfo& ErrorInfoOf(ErrorCode code) {
   MUSTER_CHECK(false && "an error code that is not in the table");
 }
 
+bool IsErrorCode(uint32_t number) {
+  for (const ErrorInfo& info : kErrors) {
+    if (static_cast<uint32_t>(info.code) == number) return true;
+  }
+  return number == static_cast<uint32_t>(ErrorCode::kOk);
+}
+
 const ErrorInfo* FindErrorByName(absl::string_view name) {
   for (const ErrorInfo& info : kErrors) {
     if (info.name == name) return &info;
@@ -154,15 +160,13 @@ absl::Status MakeError(ErrorCode code, absl::string_view message) {
 ErrorCode ErrorCodeOf(const absl::Status& status) {
   absl::optional<absl::Cord> payload = status.GetPayload(kPayloadUrl);
   int number = 0;
-  if (payload.has_value() &&
-      absl::SimpleAtoi(std::string(*payload), &number)) {
+  if (payload.has_value() && absl::SimpleAtoi(std::string(*payload), &number)) {
     return static_cast<ErrorCode>(number);
   }
   return NearestCode(status.code());
 }
 
-absl::Status PrefixError(absl::string_view prefix,
-                         const absl::Status& status) {
+absl::Status PrefixError(absl::string_view prefix, const absl::Status& status) {
   absl::Status out(status.code(), absl::StrCat(prefix, status.message()));
   status.ForEachPayload(
       [&out](absl::string_view url, const absl::Cord& payload) {

@@ -56,9 +56,9 @@ enum class ErrorCode : int {
 
 struct ErrorInfo {
   ErrorCode code;
-  absl::string_view name;       // "JobNotFound"
-  int http_status;              // 404
-  absl::StatusCode canonical;   // kNotFound
+  absl::string_view name;      // "JobNotFound"
+  int http_status;             // 404
+  absl::StatusCode canonical;  // kNotFound
 };
 
 // REQUIRES: `code` is an enumerator other than kOk.
@@ -66,6 +66,9 @@ const ErrorInfo& ErrorInfoOf(ErrorCode code);
 
 // nullptr if no error has that name (case-sensitive).
 const ErrorInfo* FindErrorByName(absl::string_view name);
+
+// Whether an ErrorCode has that number.
+bool IsErrorCode(uint32_t number);
 
 // A status with the code's canonical status code, `message`, and the number as
 // payload.  REQUIRES: `code` is not kOk.

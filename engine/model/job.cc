@@ -129,11 +129,12 @@ absl::Status CheckChars(JsonView value, CharRules rules, std::string* path) {
 
 // ------------------------------------------------------------------- row 4
 
-absl::StatusOr<Json> ParseBody(absl::string_view body) {
-  if (body.size() > kJobBodySizeMax) {
+absl::StatusOr<Json> ParseBody(absl::string_view body,
+                               const JobParseOptions& options) {
+  if (body.size() > options.body_size_max) {
     return MakeError(ErrorCode::kMessageTooLarge,
                      absl::StrCat("the body has ", body.size(),
-                                  " bytes; at most ", kJobBodySizeMax));
+                                  " bytes; at most ", options.body_size_max));
   }
   absl::StatusOr<Json> root = ParseJson(body);
   if (!root.ok()) return root;
@@ -510,7 +511,7 @@ absl::Status ValidateJobId(absl::string_view job_id) {
 absl::StatusOr<JobRequest> ParseJobRequest(absl::string_view path_job_id,
                                            absl::string_view body,
                                            const JobParseOptions& options) {
-  const absl::StatusOr<Json> json = ParseBody(body);  // Row 4.
+  const absl::StatusOr<Json> json = ParseBody(body, options);  // Row 4.
   if (!json.ok()) return json.status();
   const JsonView root = json->view();
   JobRequest request;

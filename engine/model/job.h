@@ -63,6 +63,8 @@ struct JobRequest {
 struct JobParseOptions {
   // Contract 1.7: token alphabet for string values too, not for names only.
   bool strict_job_value_charset = false;
+  // Row 4.  A journal's own text of a job says more than the request did.
+  size_t body_size_max = kJobBodySizeMax;
 };
 
 // Reads a request body (contract 1.2) for the job `path_job_id` and validates

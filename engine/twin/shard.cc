@@ -75,6 +75,15 @@ absl::string_view Shard::DeviceIdAt(int row, uint64_t cut) const {
   return after->second.id.view();
 }
 
+bool Shard::HadDeviceAt(int row, uint64_t cut) const {
+  if (row >= row_count_ || cut > sequence_) return false;
+  if (IsPresent(row, cut)) return true;
+  auto after = former_tenants_.upper_bound({static_cast<uint16_t>(row), cut});
+  if (after == former_tenants_.begin()) return false;
+  --after;
+  return after->first.first == row && cut < after->second.gone;
+}
+
 void Shard::RetainCutsFrom(uint64_t cut) {
   retained_from_ = std::max(retained_from_, cut);
   for (auto it = former_tenants_.begin(); it != former_tenants_.end();) {

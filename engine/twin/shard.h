@@ -110,7 +110,8 @@ class Shard final : public CellSource {
   Shard& operator=(const Shard&) = delete;
 
   int partition() const { return partition_; }
-  int index() const { return index_; }  // Over the whole TwinIndex.
+  int number() const { return number_; }  // In its partition.
+  int index() const { return index_; }    // Over the whole TwinIndex.
 
   // Public: dispatch/ guards its own state by it.  Comes behind the mutex of a
   // partition's id table: whoever holds it must not call the TwinIndex.
@@ -124,6 +125,11 @@ class Shard final : public CellSource {
   uint64_t sequence() const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
     return sequence_;
   }
+  // Makes it grow by one more, for what dispatch/ does to its own state over
+  // the rows; returns it.
+  uint64_t AdvanceSequence() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    return ++sequence_;
+  }
 
   // True if `row` still is the device that it was at `cut`: false if it was
   // erased since, also if another or the same device has come to the row.
@@ -136,6 +142,9 @@ class Shard final : public CellSource {
   // is held.  O(1) for a device that is still there, else O(log former
   // tenants).  REQUIRES: the row was in use at `cut`, and `cut` is retained.
   absl::string_view DeviceIdAt(int row, uint64_t cut) const
+      ABSL_SHARED_LOCKS_REQUIRED(mutex);
+  // Whether that is so.
+  bool HadDeviceAt(int row, uint64_t cut) const
       ABSL_SHARED_LOCKS_REQUIRED(mutex);
   // Cuts below `cut` will not be asked for again: forgets former tenants.
   // O(former tenants).  Every erased device leaves one (about 50 bytes), so it
@@ -202,6 +211,7 @@ class Shard final : public CellSource {
 
  private:
   friend class JsonLinesLoader;
+  friend class ShardReplay;
   friend class ShardSnapshot;
   friend class TwinDocument;
   friend class TwinIndex;
@@ -240,8 +250,9 @@ class Shard final : public CellSource {
   }
 
   // Says where the shard is.  Once, before anybody else sees it.
-  void Place(int partition, int index) {
+  void Place(int partition, int number, int index) {
     partition_ = partition;
+    number_ = number;
     index_ = index;
   }
 
@@ -333,6 +344,7 @@ class Shard final : public CellSource {
 
   // By Place().
   int partition_ = -1;
+  int number_ = -1;
   int index_ = -1;
 
   // See IdAt().

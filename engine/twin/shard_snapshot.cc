@@ -1,5 +1,7 @@
 #include "engine/twin/shard_snapshot.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -35,35 +37,10 @@ constexpr Range kVersions = {1, kTwinIntegerMax};
 
 // ------------------------------------------------------------------ header
 
-uint64_t SnapshotChecksum(absl::string_view bytes) {
-  // Multiplying spreads a word's bits upwards, the rotation takes them down
-  // again; four lanes, so that no step waits for the one before it.
-  constexpr uint64_t kMultiplier = 0x9e37'79b9'7f4a'7c15;
-  uint64_t lanes[4] = {1, 2, 3, 4};
-  const auto mix = [](uint64_t lane, uint64_t word) {
-    lane = (lane ^ word) * kMultiplier;
-    return lane << 29 | lane >> 35;
-  };
-  const char* p = bytes.data();
-  size_t left = bytes.size();
-  for (; left >= 32; left -= 32) {
-    for (uint64_t& lane : lanes) {
-      uint64_t word;
-      std::memcpy(&word, p, sizeof(word));
-      p += sizeof(word);
-      lane = mix(lane, word);
-    }
-  }
-  uint64_t sum = bytes.size();
-  for (; left > 0; --left) sum = mix(sum, static_cast<uint8_t>(*p++));
-  for (const uint64_t lane : lanes) sum = mix(sum, lane);
-  return sum;
-}
-
 SnapshotHeader SnapshotHeader::For(absl::string_view payload) {
   return {.version = ShardSnapshot::kVersion,
           .size = payload.size(),
-          .checksum = SnapshotChecksum(payload)};
+          .checksum = XXH3_64bits(payload.data(), payload.size())};
 }
 
 SnapshotHeader SnapshotHeader::Read(absl::string_view bytes) {
@@ -804,7 +781,7 @@ absl::StatusOr<std::unique_ptr<Shard>> ShardSnapshot::Read(
         absl::StrCat("byte 8: the snapshot should have ", header.size,
                      " bytes behind its header; it has ", payload.size()));
   }
-  if (SnapshotChecksum(payload) != header.checksum) {
+  if (XXH3_64bits(payload.data(), payload.size()) != header.checksum) {
     return absl::DataLossError(
         "byte 16: the snapshot's bytes do not add up to its checksum");
   }

@@ -102,7 +102,8 @@ Shard* TwinIndex::AddShard(Partition& partition, std::unique_ptr<Shard> shard) {
   if (block.load(std::memory_order_relaxed) == nullptr) {
     block.store(new ShardBlock(), std::memory_order_relaxed);
   }
-  shard->Place(static_cast<int>(&partition - partitions_.get()), index);
+  shard->Place(static_cast<int>(&partition - partitions_.get()),
+               static_cast<int>(partition.shards.size()), index);
   Shard* const added = shard.release();
   partition.shards.push_back(added);
   (*block.load(std::memory_order_relaxed))[index % kShardsPerBlock].store(
@@ -122,8 +123,11 @@ void TwinIndex::Notify(TwinChange::Kind kind, const Shard& shard, int row,
   change.kind = kind;
   change.partition = shard.partition();
   change.shard = shard.index();
+  // The device is told of before it goes.
+  change.sequence =
+      shard.sequence() + (kind == TwinChange::Kind::kErased ? 1 : 0);
   change.row = row;
-  change.device_id = shard.DeviceId(row);
+  if (kind != TwinChange::Kind::kLoaded) change.device_id = shard.DeviceId(row);
   change.patch = patch;
   change.after = after;
   change.time = now;
@@ -216,10 +220,15 @@ void TwinIndex::Publish(Partition& partition,
   if (shard.has_room()) partition.ListWithRoom(number);
 }
 
-absl::Status TwinIndex::Restore(std::unique_ptr<Shard> restored) {
+absl::Status TwinIndex::Restore(int partition_number,
+                                std::unique_ptr<Shard> restored) {
+  if (partition_number < 0 || partition_number >= options_.partition_count) {
+    return absl::OutOfRangeError(
+        absl::StrCat("there is no partition ", partition_number, "; there are ",
+                     options_.partition_count));
+  }
   Shard& shard = *restored;
   // Nobody else knows the shard yet, so that its lock may come first.
-  int partition_number = -1;
   int64_t count = 0;
   {
     absl::ReaderMutexLock lock(&shard.mutex);
@@ -228,18 +237,14 @@ absl::Status TwinIndex::Restore(std::unique_ptr<Shard> restored) {
       const absl::string_view id = shard.IdForTable(row);
       if (id.empty()) continue;
       const int its = PartitionOfHash(DeviceHash(id), options_.partition_count);
-      if (partition_number < 0) partition_number = its;
       if (its != partition_number) {
         return absl::InvalidArgumentError(
             absl::StrCat("device \"", id, "\" belongs to partition ", its,
-                         " of ", options_.partition_count,
-                         ", but others of its shard to ", partition_number));
+                         " of ", options_.partition_count, ", not to ",
+                         partition_number));
       }
     }
   }
-  if (count == 0) return absl::OkStatus();
-  absl::Status status = Reserve(count);
-  if (!status.ok()) return status;
   Partition& partition = partitions_[partition_number];
   absl::MutexLock lock(&partition.mutex);
   absl::MutexLock shard_lock(&shard.mutex);
@@ -250,11 +255,11 @@ absl::Status TwinIndex::Restore(std::unique_ptr<Shard> restored) {
     if (id.empty()) continue;
     if (!ids.insert(id).second ||
         partition.Find(DeviceHash(id), id).has_value()) {
-      size_.fetch_sub(count, std::memory_order_relaxed);
       return absl::AlreadyExistsError(
           absl::StrCat("device \"", id, "\" is there already"));
     }
   }
+  size_.fetch_add(count, std::memory_order_relaxed);
   Publish(partition, std::move(restored));
   return absl::OkStatus();
 }
@@ -312,13 +317,7 @@ int64_t TwinIndex::Adopt(
   Publish(partition, std::move(adopted));
   // Who wants one of these devices may look it up, and waits for the shard.
   lock.Release();
-  if (options_.observer != nullptr) {
-    for (int row = 0; row < shard.row_count(); ++row) {
-      if (!shard.rows_in_use().Test(row)) continue;
-      Notify(TwinChange::Kind::kUpserted, shard, row, nullptr,
-             shard.StateOf(row), now);
-    }
-  }
+  Notify(TwinChange::Kind::kLoaded, shard, 0, nullptr, {}, now);
   shard.mutex.Unlock();
   return added;
 }

@@ -56,10 +56,13 @@ struct TwinChange {
     kDisconnected,  // ... or went.
     kEnabled,       // status became enabled ...
     kDisabled,      // ... or disabled.
+    kLoaded,        // A whole shard: all its twins are new.
   };
   Kind kind = Kind::kUpserted;
   int partition = 0;
   int shard = 0;
+  uint64_t sequence = 0;  // The shard's, after the write.
+  // Not with kLoaded: row and device_id.
   int row = 0;
   absl::string_view device_id;
   // Without `$metadata`; versions and etag in it are the index's, so that
@@ -188,14 +191,13 @@ class TwinIndex {
   absl::StatusOr<TwinPage> Query(const Statement& statement, int page_size,
                                  absl::string_view continuation) const;
 
-  // Takes a shard that ShardSnapshot::Read() made, with its rows as they are;
-  // the observer is not told.  Shards of a partition keep the order in which
-  // they are restored.
-  //   INVALID_ARGUMENT    its devices are not of one partition, of as many as
-  //                       there are here
+  // Takes a shard that was read (ShardSnapshot) or rebuilt (ShardReplay), with
+  // its rows as they are, as the next one of the partition; the observer is not
+  // told.  Twins that were there once are taken beyond twin_count_max, too.
+  //   OUT_OF_RANGE        no such partition
+  //   INVALID_ARGUMENT    one of its devices is not of that partition
   //   ALREADY_EXISTS      the index has one of its devices, or it has one twice
-  //   RESOURCE_EXHAUSTED  there would be more twins than twin_count_max
-  absl::Status Restore(std::unique_ptr<Shard> shard);
+  absl::Status Restore(int partition, std::unique_ptr<Shard> shard);
 
   // Twins.
   int64_t size() const { return size_.load(std::memory_order_relaxed); }

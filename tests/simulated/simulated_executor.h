@@ -4,8 +4,10 @@
 #ifndef TESTS_SIMULATED_SIMULATED_EXECUTOR_H_
 #define TESTS_SIMULATED_SIMULATED_EXECUTOR_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <utility>
 
@@ -37,18 +39,37 @@ class SimulatedExecutor : public Executor, public Clock {
                  std::move(callback));
   }
 
+  // Which of so many ready callbacks runs next; nullptr: the oldest.
+  void SetOrder(std::function<size_t(size_t)> pick) { pick_ = std::move(pick); }
+
+  // Runs one of those that are ready; false if none is.
+  bool RunOne() {
+    if (ready_.empty()) return false;
+    const size_t which =
+        pick_ != nullptr && ready_.size() > 1 ? pick_(ready_.size()) : 0;
+    Callback callback = std::move(ready_[which]);
+    ready_.erase(ready_.begin() + static_cast<ptrdiff_t>(which));
+    std::move(callback)();
+    return true;
+  }
+
   // Runs what is ready, without letting time pass.
   void RunReady() {
-    while (!ready_.empty()) {
-      Callback callback = std::move(ready_.front());
-      ready_.pop_front();
-      std::move(callback)();
+    while (RunOne()) {
     }
   }
 
   // Lets `duration` pass, with everything that falls due in it, and leaves the
   // clock exactly there.
   void Advance(absl::Duration duration) { AdvanceTo(elapsed_ + duration); }
+
+  // Lets `duration` pass, with everything that falls due in it; what that makes
+  // ready does not run.
+  void FireDue(absl::Duration duration) {
+    const absl::Duration end = elapsed_ + duration;
+    while (!due_.empty() && due_.begin()->first.first <= end) FireFirst();
+    elapsed_ = end;
+  }
 
   // Lets time pass until `done` is true or `limit` is over; whether it is true.
   bool RunUntil(absl::FunctionRef<bool()> done,
@@ -69,19 +90,24 @@ class SimulatedExecutor : public Executor, public Clock {
   void AdvanceTo(absl::Duration end) {
     RunReady();
     while (!due_.empty() && due_.begin()->first.first <= end) {
-      auto first = due_.begin();
-      if (first->first.first > elapsed_) elapsed_ = first->first.first;
-      Callback callback = std::move(first->second);
-      due_.erase(first);
-      std::move(callback)();
+      FireFirst();
       RunReady();
     }
     if (end > elapsed_) elapsed_ = end;
   }
 
+  void FireFirst() {
+    auto first = due_.begin();
+    if (first->first.first > elapsed_) elapsed_ = first->first.first;
+    Callback callback = std::move(first->second);
+    due_.erase(first);
+    std::move(callback)();
+  }
+
   absl::Time start_;
   absl::Duration elapsed_ = absl::ZeroDuration();
   std::deque<Callback> ready_;
+  std::function<size_t(size_t)> pick_;
   std::map<std::pair<absl::Duration, uint64_t>, Callback> due_;
   uint64_t next_number_ = 0;
 };
