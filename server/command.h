@@ -25,6 +25,7 @@ extern const Command kRunCommand;
 extern const Command kQueryCommand;
 extern const Command kDemoCommand;
 extern const Command kFleetCommand;
+extern const Command kDataCommand;
 
 // What --help prints.
 std::string HelpText(const Command& command, absl::Span<const Flag> flags);

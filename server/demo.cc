@@ -24,6 +24,8 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "engine/engine.h"
+#include "engine/model/error.h"
+#include "engine/model/instant.h"
 #include "engine/model/job.h"
 #include "engine/model/json.h"
 #include "engine/schedule/clock.h"
@@ -100,6 +102,8 @@ LoopbackOptions DemoDevices(uint64_t seed) {
 struct DemoOptions {
   int64_t devices = 1'000'000;
   int64_t seed = FleetGenerator::kDefaultSeed;
+  bool devices_given = false;
+  std::string data;
   int64_t threads = DefaultThreads();
   bool quiet = false;
 };
@@ -110,6 +114,10 @@ std::vector<Flag> DemoFlags(DemoOptions* o) {
        IntFlag{&o->devices, 1, 20'000'000}},
       {"seed", "N", "decides the fleet and what each device does (42)",
        IntFlag{&o->seed, 0, INT64_MAX}},
+      {"data", "DIR",
+       "keep everything in this folder; if it has something, go\n"
+       "on with that",
+       &o->data},
       {"threads", "N", "threads of the engine (one per processor)",
        IntFlag{&o->threads, 1, 256}},
       {"quiet", "", "no progress", &o->quiet},
@@ -122,7 +130,36 @@ class Demo {
   explicit Demo(const DemoOptions& options)
       : options_(options),
         interrupt_(Interrupt::Install()),
-        line_(ProgressLine::ModeForStderr(options.quiet)) {}
+        line_(ProgressLine::ModeForStderr(options.quiet)),
+        devices_(options.devices) {}
+
+  // Makes the simulation, and finds what is kept.
+  absl::Status Open() {
+    SimulationOptions simulation_options;
+    simulation_options.engine.threads = static_cast<int>(options_.threads);
+    simulation_options.devices =
+        DemoDevices(static_cast<uint64_t>(options_.seed));
+    simulation_options.data = options_.data;
+    simulation_options.check_fleet = [this](const KeptFleet& kept) {
+      if (kept.name == FleetName() &&
+          (!options_.devices_given || options_.devices == kept.devices())) {
+        devices_ = kept.devices();
+        return absl::OkStatus();
+      }
+      return absl::FailedPreconditionError(absl::StrCat(
+          options_.data, " has ", kept.name, ", ",
+          Counted(kept.devices(), "device"), ", and not ", FleetName(),
+          options_.devices_given
+              ? absl::StrCat(", ", WithCommas(options_.devices))
+              : "",
+          ": another fleet wants another folder"));
+    };
+    absl::StatusOr<std::unique_ptr<Simulation>> simulation = Simulation::Create(
+        simulation_options, line_, [this] { EndIfInterrupted(); });
+    if (!simulation.ok()) return simulation.status();
+    simulation_ = *std::move(simulation);
+    return absl::OkStatus();
+  }
 
   absl::Status Tell() {
     const absl::Duration begin = clock_.Monotonic();
@@ -187,10 +224,31 @@ class Demo {
     return absl::OkStatus();
   }
 
-  // Creates the job and shows its body.
+  std::string FleetName() const {
+    return absl::StrCat("the demo's fleet, seed ", options_.seed);
+  }
+
+  // Creates the job and shows its body.  One that was kept goes on.
   absl::Status Create(absl::string_view body) {
     Say(body);
-    return engine().CreateJobFromJson("", body).status();
+    absl::StatusOr<JobInfo> info = engine().CreateJobFromJson("", body);
+    if (ErrorCodeOf(info.status()) == ErrorCode::kJobAlreadyExists) {
+      info =
+          engine().GetJob(ParseJson(body)->view().Find("jobId").string_value());
+      if (info.ok()) {
+        Say(absl::StrCat("kept: created ", FormatInstant(info->created_time),
+                         ", now ", JobStatusName(info->status)));
+      }
+    }
+    return info.status();
+  }
+
+  // For calls that know no other way out.
+  void EndIfInterrupted() {
+    if (!interrupted()) return;
+    line_.Clear();
+    PrintError("muster demo: interrupted\n");
+    _exit(kExitInterrupted);
   }
 
   // Waits for the job, shows what came of it, and checks it: `selected`
@@ -198,8 +256,14 @@ class Demo {
   absl::Status Finish(const std::string& job_id, int64_t selected,
                       JobReport* report) {
     absl::StatusOr<bool> interrupted =
-        WaitForJobs(engine(), {job_id}, interrupt_, line_, nullptr);
+        WaitForJobs(engine(), {job_id},
+                    options_.data.empty() ? OnInterrupt::kCancelJobs
+                                          : OnInterrupt::kLeaveJobs,
+                    interrupt_, line_, nullptr);
     if (!interrupted.ok()) return interrupted.status();
+    if (*interrupted && !options_.data.empty()) {
+      return absl::CancelledError("interrupted");
+    }
     absl::StatusOr<JobInfo> info = engine().GetJob(job_id);
     if (!info.ok()) return info.status();
     report->info = *std::move(info);
@@ -249,24 +313,26 @@ class Demo {
     } while (!continuation.empty());
 
     const int64_t waiting = static_cast<int64_t>(ids.size());
+    bool ended = false;
     RateMeter meter;
     while (!interrupted()) {
       absl::StatusOr<JobInfo> info = engine().GetJob(job_id);
       if (!info.ok()) return info.status();
-      if (IsTerminal(info->status)) break;
+      ended = IsTerminal(info->status);
+      if (ended) break;
       const JobStatistics counts = info->statistics.value_or(JobStatistics());
       const absl::Duration now = clock_.Monotonic();
       const double rate =
           meter.Add(now, counts.succeeded_count + counts.failed_count);
       line_.Show(now, ProgressOfJobs({*info}, clock_.Now(), rate, false));
       if (info->statistics.has_value() && counts.running_count == 0 &&
-          counts.pending_count == waiting) {
+          counts.pending_count <= waiting) {
         break;
       }
       interrupt_.Wait(absl::Milliseconds(20));
     }
     line_.Clear();
-    if (waiting == 0 || interrupted()) return absl::OkStatus();
+    if (waiting == 0 || ended || interrupted()) return absl::OkStatus();
     Say(absl::StrCat(Counted(waiting, "device"), waiting == 1 ? " is" : " are",
                      " offline; the job waits. Now they come back."));
     simulation_->devices().AddDevices(
@@ -277,32 +343,26 @@ class Demo {
   // ---- the chapters
 
   absl::Status MakeFleet() {
-    Chapter(absl::StrCat("A fleet of ", Counted(options_.devices, "device"),
+    Chapter(absl::StrCat("A fleet of ", Counted(devices_, "device"),
                          ", simulated in this process"));
-    SimulationOptions simulation_options;
-    simulation_options.engine.threads = static_cast<int>(options_.threads);
-    simulation_options.devices =
-        DemoDevices(static_cast<uint64_t>(options_.seed));
-    absl::StatusOr<std::unique_ptr<Simulation>> simulation =
-        Simulation::Create(simulation_options);
-    if (!simulation.ok()) return simulation.status();
-    simulation_ = *std::move(simulation);
+    if (simulation_->kept_fleet() != nullptr) {
+      absl::StatusOr<Simulation::Found> found = simulation_->CountFound();
+      if (!found.ok()) return found.status();
+      Say(absl::StrCat("found in ", options_.data, ": ", FoundText(*found)));
+      Say(absl::StrCat("recovered in ", ShortDuration(found->elapsed)));
+      return absl::OkStatus();
+    }
 
     const FleetPipe pipe(static_cast<uint32_t>(options_.devices),
                          static_cast<uint64_t>(options_.seed));
     if (pipe.path().empty()) return FileError("pipe", errno);
     FleetSource source;
     source.path = pipe.path();
-    source.label = "the fleet";
+    source.label = FleetName();
     source.bytes = static_cast<int64_t>(kTwinBytes *
                                         static_cast<double>(options_.devices));
     absl::StatusOr<Simulation::Fleet> fleet =
-        simulation_->Load(source, line_, [this] {
-          if (!interrupted()) return;
-          line_.Clear();
-          PrintError("muster demo: interrupted\n");
-          _exit(kExitInterrupted);
-        });
+        simulation_->Load(source, line_, [this] { EndIfInterrupted(); });
     if (!fleet.ok()) return fleet.status();
     absl::Status status =
         Expect("the number of devices", fleet->devices, options_.devices);
@@ -365,7 +425,7 @@ class Demo {
     absl::Status status = Create(kUpdateJob);
     if (!status.ok()) return status;
     JobReport report;
-    return Finish("telemetry-everywhere", options_.devices, &report);
+    return Finish("telemetry-everywhere", devices_, &report);
   }
 
   absl::Status AskAfter() {
@@ -381,8 +441,7 @@ class Demo {
         "tags.campaign = 'spring' AND "
         "properties.desired.telemetry.intervalSec = 300");
     if (!tagged.ok()) return tagged.status();
-    return Expect("the number of devices with the new twin", *tagged,
-                  options_.devices);
+    return Expect("the number of devices with the new twin", *tagged, devices_);
   }
 
   absl::Status Identify() {
@@ -392,7 +451,7 @@ class Demo {
     status = BringBack("identify-all", "");
     if (!status.ok()) return status;
     JobReport report;
-    return Finish("identify-all", options_.devices, &report);
+    return Finish("identify-all", devices_, &report);
   }
 
   Engine& engine() { return simulation_->engine(); }
@@ -402,6 +461,7 @@ class Demo {
   Interrupt& interrupt_;
   ProgressLine line_;
   std::unique_ptr<Simulation> simulation_;
+  int64_t devices_;
   int number_ = 0;
   int64_t on_floor_ = 0;
 };
@@ -431,10 +491,20 @@ int RunDemo(const Command& command, absl::Span<const absl::string_view> words) {
   // A reader of the story that goes away, or an engine that stops reading
   // twins: both are seen where they are written.
   signal(SIGPIPE, SIG_IGN);
+  options.devices_given = arguments->Has("devices");
   Demo demo(options);
+  if (absl::Status s = demo.Open(); !s.ok()) {
+    Complain(command, s.message());
+    return kExitUsage;
+  }
   const absl::Status status = demo.Tell();
   if (demo.interrupted()) {
-    Complain(command, "interrupted");
+    if (options.data.empty()) {
+      Complain(command, "interrupted");
+    } else {
+      Complain(command, "interrupted; what is not done goes on with",
+               absl::StrCat("  muster demo --data ", options.data, "\n"));
+    }
     return kExitInterrupted;
   }
   if (!status.ok()) {
@@ -456,10 +526,13 @@ const Command kDemoCommand = {
     "with\n"
     "devices that fail and devices that are offline and come back. All in "
     "memory;\n"
-    "nothing is written. Exit codes: 0 all counts add up, 1 they do not, 2 "
-    "wrong\n"
-    "arguments, 3 interrupted.\n",
-    "  muster demo --devices 100000\n",
+    "nothing is written, but with --data: then everything is kept, and after "
+    "ctrl-C\n"
+    "or a kill the same command goes on, or shows what was. Exit codes: 0 all "
+    "counts\n"
+    "add up, 1 they do not, 2 wrong arguments or folder, 3 interrupted.\n",
+    "  muster demo --devices 100000\n"
+    "  muster demo --devices 100000 --data kept\n",
     RunDemo};
 
 }  // namespace muster

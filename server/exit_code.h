@@ -5,9 +5,11 @@
 namespace muster {
 
 enum ExitCode : int {
-  kExitOk = 0,           // All was done, on every device.
-  kExitFailed = 1,       // A job or an execution failed, or output was lost.
-  kExitUsage = 2,        // Arguments or input are wrong; nothing was started.
+  kExitOk = 0,      // All was done, on every device.
+  kExitFailed = 1,  // A job or an execution failed, or output was lost.
+  // Arguments or input are wrong, or a folder cannot be used; nothing was
+  // started.
+  kExitUsage = 2,
   kExitInterrupted = 3,  // Ctrl-C, with a clean end.
 };
 

@@ -33,7 +33,8 @@ std::string ShortCountsText(const JobStatistics& counts) {
 }  // namespace
 
 Progress ProgressOfJobs(absl::Span<const JobInfo> jobs, absl::Time now,
-                        double rate, bool interrupted) {
+                        double rate, bool interrupted,
+                        const absl::Status& health) {
   JobStatistics sum;
   int64_t terminal = 0;
   const JobInfo* next = nullptr;  // The one that starts next.
@@ -61,6 +62,7 @@ Progress ProgressOfJobs(absl::Span<const JobInfo> jobs, absl::Time now,
   }
 
   Progress progress;
+  if (!health.ok()) progress.left = "waiting for the disk";
   progress.label =
       jobs.size() == 1
           ? jobs[0].job_id
@@ -82,7 +84,9 @@ Progress ProgressOfJobs(absl::Span<const JobInfo> jobs, absl::Time now,
   progress.detail = CountsText(sum);
   progress.short_detail = ShortCountsText(sum);
   progress.rate = rate;
-  if (interrupted) {
+  if (!health.ok()) {
+    progress.rate = -1;
+  } else if (interrupted) {
     progress.left = absl::StrCat("ends when ", WithCommas(sum.running_count),
                                  " in flight are done");
   } else if (running && rate == 0 && progress.done < progress.total) {
@@ -94,9 +98,43 @@ Progress ProgressOfJobs(absl::Span<const JobInfo> jobs, absl::Time now,
   return progress;
 }
 
+namespace {
+
+// Says when the disk does not take what is to be kept, and when it does again.
+class DiskWatch {
+ public:
+  // An error if it never will.
+  absl::Status Look(const absl::Status& health, absl::Duration now,
+                    ProgressLine& line) {
+    if (health.ok()) {
+      if (said_) line.Note("the disk works again");
+      said_ = false;
+      since_ = absl::InfiniteDuration();
+      return absl::OkStatus();
+    }
+    if (!absl::IsResourceExhausted(health) && !absl::IsUnavailable(health)) {
+      return health;
+    }
+    since_ = std::min(since_, now);
+    // What passes at once is not worth a line.
+    if (!said_ && now - since_ >= kSecond) {
+      said_ = true;
+      line.Note(absl::StrCat("the disk does not take what is to be kept: ",
+                             health.message(), "; trying again until it does"));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::Duration since_ = absl::InfiniteDuration();
+  bool said_ = false;
+};
+
+}  // namespace
+
 absl::StatusOr<bool> WaitForJobs(
-    Engine& engine, absl::Span<const std::string> job_ids, Interrupt& interrupt,
-    ProgressLine& line,
+    Engine& engine, absl::Span<const std::string> job_ids,
+    OnInterrupt on_interrupt, Interrupt& interrupt, ProgressLine& line,
     const std::function<void(absl::Span<const JobInfo>)>& each_second) {
   Clock& clock = Clock::Real();
 
@@ -112,6 +150,7 @@ absl::StatusOr<bool> WaitForJobs(
   }
 
   RateMeter meter(absl::Seconds(2));
+  DiskWatch disk;
   bool interrupted = false;
   absl::Duration last_second = clock.Monotonic();
   while (true) {
@@ -130,6 +169,10 @@ absl::StatusOr<bool> WaitForJobs(
 
     if (!interrupted && interrupt.pending()) {
       interrupted = true;
+      if (on_interrupt == OnInterrupt::kLeaveJobs) {
+        if (each_second) each_second(jobs);
+        break;
+      }
       line.Note(
           "interrupted: cancelling; waiting for what is in flight (ctrl-C "
           "again ends at once)");
@@ -141,7 +184,10 @@ absl::StatusOr<bool> WaitForJobs(
     }
     const absl::Duration now = clock.Monotonic();
     const double rate = meter.Add(now, done);
-    line.Show(now, ProgressOfJobs(jobs, clock.Now(), rate, interrupted));
+    const absl::Status health = engine.Health();
+    if (absl::Status s = disk.Look(health, now, line); !s.ok()) return s;
+    line.Show(now,
+              ProgressOfJobs(jobs, clock.Now(), rate, interrupted, health));
     if (each_second && now - last_second >= kSecond) {
       last_second = now;
       each_second(jobs);

@@ -16,7 +16,7 @@ namespace muster {
 namespace {
 
 const Command* const kCommands[] = {&kDemoCommand, &kRunCommand, &kQueryCommand,
-                                    &kFleetCommand};
+                                    &kFleetCommand, &kDataCommand};
 
 const Command* FindCommand(absl::string_view name) {
   for (const Command* command : kCommands) {

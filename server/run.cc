@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -48,6 +49,8 @@ struct RunOptions {
   std::vector<std::string> jobs;
   std::string results;
   std::string devices_config;
+  std::string data;
+  std::string sync = "group";
   std::string profile = "unlimited";
   int64_t units = 1;
   std::string active_limit = "reject";
@@ -60,11 +63,14 @@ struct RunOptions {
 
 std::vector<Flag> RunFlags(RunOptions* o) {
   return {
-      {"fleet", "FILE", "the twins: one JSON document per line", &o->fleet},
+      {"fleet", "FILE",
+       "the twins: one JSON document per line. Not loaded again if\n"
+       "DIR has a fleet",
+       &o->fleet},
       {"job", "FILE",
        "a job: the request body of the hub's jobs API; give the\n"
        "flag once for each job. Without a jobId the file's name\n"
-       "is the job's",
+       "is the job's. One that DIR has already is followed",
        &o->jobs},
       {"results", "FILE",
        "write one record per device and job: JSON lines, whole or\n"
@@ -74,6 +80,15 @@ std::vector<Flag> RunFlags(RunOptions* o) {
        "what the simulated devices do, as JSON: latency, failures,\n"
        "who is offline (README.md, \"Simulated devices\")",
        &o->devices_config},
+      {"data", "DIR",
+       "keep everything in this folder; if it has something, go\n"
+       "on with that",
+       &o->data},
+      {"sync", "WHEN",
+       "how DIR is synced: group (default), what comes meanwhile\n"
+       "together; each, every write by itself; none, by the\n"
+       "system: a power loss costs about the last second",
+       ChoiceFlag{&o->sync, {"none", "group", "each"}}},
       {"seed", "N", "decides what each device does (1)",
        IntFlag{&o->seed, 0, INT64_MAX}},
       {"profile", "NAME",
@@ -121,13 +136,34 @@ absl::StatusOr<SimulationOptions> ReadSimulationOptions(const RunOptions& o,
         ParseJson(*text)->view().Find("offline_share").is_undefined();
   }
   if (has_seed) options.devices.seed = static_cast<uint64_t>(o.seed);
+  options.data = o.data;
+  const int64_t bytes = o.fleet.empty() ? -1 : FileSize(o.fleet);
+  options.check_fleet = [o, bytes](const KeptFleet& kept) {
+    if (bytes < 0 || kept.bytes < 0 || bytes == kept.bytes) {
+      return absl::OkStatus();
+    }
+    return absl::FailedPreconditionError(absl::StrCat(
+        o.data, " has a fleet, ", kept.name, " of ", WithCommas(kept.bytes),
+        " bytes, and ", o.fleet, " has ", WithCommas(bytes),
+        ": without --fleet it goes on with its own; another fleet wants "
+        "another folder"));
+  };
+  options.sync = o.sync == "none"   ? JournalSync::kNone
+                 : o.sync == "each" ? JournalSync::kEach
+                                    : JournalSync::kGroup;
   return options;
 }
+
+// A job that was found right: its file, and the job as it was just created.
+struct CheckedJob {
+  JobFile file;
+  JobInfo info;
+};
 
 // Creates the jobs on an engine without twins.  Says what is wrong and returns
 // false if one of them is refused.
 bool CheckJobs(const Command& command, const EngineOptions& engine_options,
-               absl::Span<const JobFile> jobs) {
+               std::vector<CheckedJob>* jobs) {
   EngineOptions options = engine_options;
   options.threads = 1;
   // Whether the profile lets all of them run at once is seen when they do.
@@ -137,15 +173,36 @@ bool CheckJobs(const Command& command, const EngineOptions& engine_options,
     Complain(command, engine.status().message());
     return false;
   }
-  for (const JobFile& job : jobs) {
-    const absl::Status status =
-        (*engine)->CreateJobFromJson(job.job_id, job.body).status();
-    if (status.ok()) continue;
-    Complain(command, absl::StrCat(job.path, ": ", DescribeError(status)),
-             CaretLines(status, job.condition));
+  for (CheckedJob& job : *jobs) {
+    absl::StatusOr<JobInfo> info =
+        (*engine)->CreateJobFromJson(job.file.job_id, job.file.body);
+    if (info.ok()) {
+      job.info = *std::move(info);
+      continue;
+    }
+    Complain(command,
+             absl::StrCat(job.file.path, ": ", DescribeError(info.status())),
+             CaretLines(info.status(), job.file.condition));
     return false;
   }
   return true;
+}
+
+// Whether `kept` was created from a request like that of `wanted`, which has
+// just been created.
+bool SameRequest(JobInfo kept, const JobInfo& wanted) {
+  // Without a startTime it is the time at which the job was created.
+  const bool any_start = wanted.start_time == wanted.created_time;
+  if (!any_start && kept.start_time != wanted.start_time) return false;
+  kept.start_time = wanted.start_time;
+  kept.created_time = wanted.created_time;
+  kept.status = wanted.status;
+  kept.end_time = wanted.end_time;
+  kept.statistics = wanted.statistics;
+  std::string texts[2];
+  AppendJobJson(kept, &texts[0]);
+  AppendJobJson(wanted, &texts[1]);
+  return texts[0] == texts[1];
 }
 
 // The job at its end; its records go into `*results` if that is not null.
@@ -187,7 +244,7 @@ class Runner {
   }
 
   int Run(const SimulationOptions& simulation_options,
-          absl::Span<const JobFile> jobs) {
+          absl::Span<const CheckedJob> jobs) {
     const int exit_code = RunJobs(simulation_options, jobs);
     line_.Clear();
     output_.End(exit_code);
@@ -196,37 +253,107 @@ class Runner {
 
  private:
   int RunJobs(const SimulationOptions& simulation_options,
-              absl::Span<const JobFile> jobs) {
-    absl::StatusOr<std::unique_ptr<Simulation>> simulation =
-        Simulation::Create(simulation_options);
+              absl::Span<const CheckedJob> jobs) {
+    absl::StatusOr<std::unique_ptr<Simulation>> simulation = Simulation::Create(
+        simulation_options, line_, [this] { EndIfInterrupted(); });
     if (!simulation.ok()) return Fail(kExitUsage, simulation.status());
-    if (!Load(**simulation)) return kExitUsage;
-    if (interrupt_.pending()) return InterruptedEarly();
+    if ((*simulation)->kept_fleet() != nullptr) {
+      if (absl::Status s = TellWhatWasFound(**simulation); !s.ok()) {
+        return Fail(kExitUsage, s);
+      }
+      if (interrupt_.pending()) return InterruptedAndKept();
+    } else {
+      if (options_.fleet.empty()) {
+        return Fail(kExitUsage,
+                    absl::InvalidArgumentError(absl::StrCat(
+                        "--fleet is missing: the load of the fleet in ",
+                        options_.data, " was cut off")));
+      }
+      if (!Load(**simulation)) return kExitUsage;
+      if (interrupt_.pending()) return InterruptedEarly();
+    }
 
     Engine& engine = (*simulation)->engine();
     std::vector<std::string> ids;
-    for (const JobFile& job : jobs) {
-      absl::StatusOr<JobInfo> info =
-          engine.CreateJobFromJson(job.job_id, job.body);
-      if (info.ok()) {
-        ids.push_back(info->job_id);
-        continue;
-      }
-      refused_ = true;
-      output_.Refused(job.path, info.status());
-      Complain(command_,
-               absl::StrCat(job.path, ": ", DescribeError(info.status())),
-               ErrorCodeOf(info.status()) ==
-                       ErrorCode::kThrottlingMaxActiveJobCountExceeded
-                   ? "(--active-limit queue lets it wait for its turn)\n"
-                   : "");
+    for (const CheckedJob& job : jobs) {
+      if (Create(engine, job)) ids.push_back(job.info.job_id);
+    }
+    // And those that go on by themselves.
+    absl::StatusOr<std::vector<std::string>> unfinished =
+        (*simulation)->UnfinishedJobs();
+    if (!unfinished.ok()) return Fail(kExitFailed, unfinished.status());
+    const std::vector<std::string> given = ids;  // A few.
+    for (std::string& id : *unfinished) {
+      if (!absl::c_linear_search(given, id)) ids.push_back(std::move(id));
+    }
+    if (ids.empty() && !refused_) {
+      line_.Note("all jobs have ended: there is nothing to do");
     }
     absl::StatusOr<bool> interrupted = WaitForJobs(
-        engine, ids, interrupt_, line_,
+        engine, ids,
+        options_.data.empty() ? OnInterrupt::kCancelJobs
+                              : OnInterrupt::kLeaveJobs,
+        interrupt_, line_,
         [this](absl::Span<const JobInfo> infos) { output_.Progress(infos); });
     if (!interrupted.ok()) return Fail(kExitFailed, interrupted.status());
+    if (*interrupted && !options_.data.empty()) return InterruptedAndKept();
     const int exit_code = Report(engine, ids);
     return *interrupted ? kExitInterrupted : exit_code;
+  }
+
+  absl::Status TellWhatWasFound(const Simulation& simulation) {
+    absl::StatusOr<Simulation::Found> found = simulation.CountFound();
+    if (!found.ok()) return found.status();
+    line_.Note(absl::StrCat("found in ", options_.data, ": ", FoundText(*found),
+                            "; recovered in ", ShortDuration(found->elapsed)));
+    if (!options_.fleet.empty()) {
+      line_.Note(
+          absl::StrCat(options_.fleet, " is not loaded again: ", options_.data,
+                       " has its fleet, ", simulation.kept_fleet()->name));
+    }
+    output_.Recovered(options_.data, *found);
+    return absl::OkStatus();
+  }
+
+  // False, and says why, if the job is refused.
+  bool Create(Engine& engine, const CheckedJob& job) {
+    const std::string& path = job.file.path;
+    const absl::Status status =
+        engine.CreateJobFromJson(job.file.job_id, job.file.body).status();
+    if (status.ok()) return true;
+    absl::string_view hint;
+    if (ErrorCodeOf(status) == ErrorCode::kJobAlreadyExists) {
+      absl::StatusOr<JobInfo> kept = engine.GetJob(job.info.job_id);
+      if (kept.ok() && SameRequest(*kept, job.info)) {
+        line_.Note(absl::StrCat(path, ": job ", kept->job_id,
+                                " is there already, ",
+                                JobStatusName(kept->status), "; following it"));
+        output_.Kept(path, kept->job_id);
+        return true;
+      }
+      hint =
+          "(the job that is there is another one; give this one a jobId of its "
+          "own)\n";
+    } else if (ErrorCodeOf(status) ==
+               ErrorCode::kThrottlingMaxActiveJobCountExceeded) {
+      hint = "(--active-limit queue lets it wait for its turn)\n";
+    }
+    refused_ = true;
+    output_.Refused(path, status);
+    line_.Clear();
+    Complain(command_, absl::StrCat(path, ": ", DescribeError(status)), hint);
+    return false;
+  }
+
+  // For calls that know no other way out: there is nothing to clean up but the
+  // results.
+  void EndIfInterrupted() {
+    if (!interrupt_.pending()) return;
+    line_.Clear();
+    results_ = nullptr;
+    const int exit_code = InterruptedEarly();
+    output_.End(exit_code);
+    _exit(exit_code);
   }
 
   bool Load(Simulation& simulation) {
@@ -236,23 +363,15 @@ class Runner {
     source.bytes = FileSize(options_.fleet);
     source.skip_bad_lines = options_.skip_bad_lines;
     absl::StatusOr<Simulation::Fleet> fleet =
-        simulation.Load(source, line_, [this] {
-          if (!interrupt_.pending()) return;
-          // There is no other way out of a load, and nothing to clean up but
-          // this.
-          line_.Clear();
-          results_ = nullptr;
-          const int exit_code = InterruptedEarly();
-          output_.End(exit_code);
-          _exit(exit_code);
-        });
+        simulation.Load(source, line_, [this] { EndIfInterrupted(); });
     if (!fleet.ok()) {
       line_.Clear();
+      const bool bad_line = absl::IsInvalidArgument(fleet.status()) ||
+                            absl::IsResourceExhausted(fleet.status());
       Complain(command_, fleet.status().message(),
-               ErrorCodeOf(fleet.status()) == ErrorCode::kGenericNotFound
-                   ? ""
-                   : "(nothing was loaded; --skip-bad-lines leaves out what is "
-                     "wrong)\n");
+               bad_line ? "(nothing was loaded; --skip-bad-lines leaves out "
+                          "what is wrong)\n"
+                        : "");
       return false;
     }
     line_.Note(absl::StrCat(
@@ -284,6 +403,12 @@ class Runner {
           "\n"));
     }
     return all_succeeded ? kExitOk : kExitFailed;
+  }
+
+  int InterruptedAndKept() {
+    Complain(command_, "interrupted; what is not done goes on with",
+             absl::StrCat("  muster run --data ", options_.data, "\n"));
+    return kExitInterrupted;
   }
 
   int InterruptedEarly() {
@@ -320,11 +445,22 @@ int Run(const Command& command, absl::Span<const absl::string_view> words) {
                       absl::InvalidArgumentError(absl::StrCat(
                           "unexpected argument: ", arguments->positional[0])));
   }
+  // With a folder both may be there already.
+  const bool kept = arguments->Has("data") && KeptFolder::Exists(options.data);
   for (absl::string_view name : {"fleet", "job"}) {
-    if (!arguments->Has(name)) {
-      return UsageError(command, absl::InvalidArgumentError(
-                                     absl::StrCat("--", name, " is missing")));
+    if (!arguments->Has(name) && !kept) {
+      return UsageError(
+          command,
+          absl::InvalidArgumentError(absl::StrCat(
+              "--", name, " is missing",
+              arguments->Has("data") ? ", and nothing is kept yet in " : "",
+              options.data)));
     }
+  }
+  if (arguments->Has("sync") && !arguments->Has("data")) {
+    return UsageError(command, absl::InvalidArgumentError(
+                                   "--sync says how --data keeps, which is "
+                                   "missing"));
   }
   if (options.json && options.results == "-") {
     return UsageError(command, absl::InvalidArgumentError(
@@ -336,17 +472,19 @@ int Run(const Command& command, absl::Span<const absl::string_view> words) {
     Complain(command, status.message());
     return kExitUsage;
   };
+  if (arguments->Has("fleet")) {
+    if (absl::Status s = CheckReadable(options.fleet); !s.ok()) return fail(s);
+  }
   absl::StatusOr<SimulationOptions> simulation =
       ReadSimulationOptions(options, arguments->Has("seed"));
   if (!simulation.ok()) return fail(simulation.status());
-  if (absl::Status s = CheckReadable(options.fleet); !s.ok()) return fail(s);
-  std::vector<JobFile> jobs;
+  std::vector<CheckedJob> jobs;
   for (const std::string& path : options.jobs) {
     absl::StatusOr<JobFile> job = ReadJobFile(path);
     if (!job.ok()) return fail(job.status());
-    jobs.push_back(*std::move(job));
+    jobs.push_back({.file = *std::move(job), .info = {}});
   }
-  if (!CheckJobs(command, simulation->engine, jobs)) return kExitUsage;
+  if (!CheckJobs(command, simulation->engine, &jobs)) return kExitUsage;
   std::unique_ptr<WholeFile> results;
   if (!options.results.empty()) {
     absl::StatusOr<std::unique_ptr<WholeFile>> file =
@@ -364,7 +502,7 @@ int Run(const Command& command, absl::Span<const absl::string_view> words) {
 const Command kRunCommand = {
     "run",
     "jobs from files over a fleet from a file, on simulated devices",
-    "--fleet FILE --job FILE [--job FILE ...] [FLAGS]",
+    "--fleet FILE --job FILE [--job FILE ...] [--data DIR] [FLAGS]",
     "Loads the twins, simulates a device for each, and runs the jobs: at once, "
     "or\n"
     "when their startTime has come. Devices are connected as their twins say. "
@@ -375,8 +513,27 @@ const Command kRunCommand = {
     "a\n"
     "second one ends at once. Exit codes: 0 every device succeeded, 1 some job "
     "or\n"
-    "device failed, 2 wrong arguments or input, 3 interrupted.\n",
+    "device failed, 2 wrong arguments or input, 3 interrupted.\n"
+    "\n"
+    "With --data everything is kept in a folder, and ctrl-C ends at once: no "
+    "job is\n"
+    "cancelled. After it, after a kill or a power loss, the same command goes "
+    "on\n"
+    "where it was, and so does one without --fleet and --job: it follows the "
+    "jobs\n"
+    "that have not ended. Devices are simulated by the --devices-config of "
+    "each\n"
+    "start, connected as when they were loaded. A method that was sent and "
+    "not\n"
+    "answered has failed with GatewayTimeout: none is sent twice. It is an "
+    "error if\n"
+    "--fleet has another size than the fleet in the folder, or a job of the "
+    "same\n"
+    "jobId is another one. A folder that is in use, damaged or of a newer "
+    "version\n"
+    "is exit code 2; a disk that fills up or fails meanwhile is waited for.\n",
     "  muster run --fleet twins.jsonl --job reboot.json --results out.jsonl\n"
+    "  muster run --fleet twins.jsonl --job reboot.json --data kept\n"
     "\n"
     "  reboot.json:\n"
     "    {\"type\": \"scheduleDeviceMethod\",\n"

@@ -22,6 +22,36 @@ void RunOutput::Fleet(const std::string& path, const Simulation::Fleet& fleet) {
   Print(absl::StrCat(out, "\n"));
 }
 
+void RunOutput::Recovered(const std::string& path,
+                          const Simulation::Found& found) {
+  if (!json_) return;
+  std::string out;
+  JsonWriter json(&out);
+  json.BeginObject().Key("event").String("recovered");
+  json.Key("path").String(path);
+  json.Key("devices").Int(found.devices);
+  json.Key("connected").Int(found.connected);
+  json.Key("jobs").BeginObject();
+  for (const auto& [status, count] : found.jobs) {
+    json.Key(JobStatusName(status)).Int(count);
+  }
+  json.EndObject();
+  json.Key("elapsedSeconds").Double(absl::ToDoubleSeconds(found.elapsed));
+  json.EndObject();
+  Print(absl::StrCat(out, "\n"));
+}
+
+void RunOutput::Kept(const std::string& path, const std::string& job_id) {
+  if (!json_) return;
+  std::string out;
+  JsonWriter json(&out);
+  json.BeginObject().Key("event").String("kept");
+  json.Key("path").String(path);
+  json.Key("jobId").String(job_id);
+  json.EndObject();
+  Print(absl::StrCat(out, "\n"));
+}
+
 void RunOutput::Refused(const std::string& path, const absl::Status& status) {
   if (!json_) return;
   std::string out;

@@ -2,6 +2,9 @@
 // as JSON lines.  Each line of JSON is an event:
 //
 //   {"event":"fleet","path":...,"devices":...,"connected":...,...}
+//   {"event":"recovered","path":...,"devices":...,"connected":...,
+//    "jobs":{"running":1,...},"elapsedSeconds":...}   instead, with --data
+//   {"event":"kept","path":...,"jobId":...}           a job that was there
 //   {"event":"refused","path":...,"error":...}        a job that was not taken
 //   {"event":"progress","job":{...}}                  about once a second
 //   {"event":"summary","job":{...},...}               tally.h
@@ -29,6 +32,8 @@ class RunOutput {
       : json_(json), text_to_stderr_(text_to_stderr) {}
 
   void Fleet(const std::string& path, const Simulation::Fleet& fleet);
+  void Recovered(const std::string& path, const Simulation::Found& found);
+  void Kept(const std::string& path, const std::string& job_id);
   void Refused(const std::string& path, const absl::Status& status);
   void Progress(absl::Span<const JobInfo> jobs);
   void Report(const JobReport& report);

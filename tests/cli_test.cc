@@ -1,15 +1,13 @@
 // The program as its users meet it: each test runs the real binary.
 #include <fcntl.h>
 #include <glob.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <memory>
@@ -33,6 +31,7 @@
 #include "engine/query/document.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/cli_process.h"
 #include "transport/loopback/fleet.h"
 
 namespace muster {
@@ -47,113 +46,6 @@ using ::testing::StartsWith;
 
 constexpr int kFleetDevices = 2'000;
 constexpr int kConditionsFleetDevices = 10'000;
-
-struct Result {
-  int exit_code = -1;  // 128 + signal if a signal ended it.
-  std::string out;
-  std::string err;
-};
-
-// The program while it runs.
-class Process {
- public:
-  explicit Process(const std::vector<std::string>& arguments) {
-    int out[2];
-    int err[2];
-    EXPECT_EQ(pipe2(out, O_CLOEXEC), 0);
-    EXPECT_EQ(pipe2(err, O_CLOEXEC), 0);
-    std::vector<char*> argv = {const_cast<char*>("muster")};
-    for (const std::string& a : arguments) {
-      argv.push_back(const_cast<char*>(a.c_str()));
-    }
-    argv.push_back(nullptr);
-    pid_ = fork();
-    if (pid_ == 0) {
-      // As a script's background job has it.
-      signal(SIGINT, SIG_IGN);
-      dup2(out[1], STDOUT_FILENO);
-      dup2(err[1], STDERR_FILENO);
-      execv("server/muster", argv.data());
-      _exit(99);
-    }
-    close(out[1]);
-    close(err[1]);
-    fds_[0] = out[0];
-    fds_[1] = err[0];
-  }
-  ~Process() {
-    for (int fd : fds_) close(fd);
-  }
-
-  void Signal(int signal_number) { kill(pid_, signal_number); }
-
-  // Reads until `text` has come on standard output (0) or error (1); false if
-  // the program ends first.
-  bool WaitFor(int stream, absl::string_view text) {
-    while (!absl::StrContains(text_[stream], text)) {
-      if (!Read()) return absl::StrContains(text_[stream], text);
-    }
-    return true;
-  }
-
-  Result Wait() {
-    while (Read()) {
-    }
-    int status = 0;
-    EXPECT_EQ(waitpid(pid_, &status, 0), pid_);
-    Result result;
-    result.exit_code =
-        WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    result.out = text_[0];
-    result.err = text_[1];
-    return result;
-  }
-
- private:
-  // Reads what there is, at least a byte; false at the end of both streams.
-  bool Read() {
-    pollfd polled[2] = {{.fd = open_[0] ? fds_[0] : -1, .events = POLLIN},
-                        {.fd = open_[1] ? fds_[1] : -1, .events = POLLIN}};
-    if (!open_[0] && !open_[1]) return false;
-    poll(polled, 2, -1);
-    for (int i = 0; i < 2; ++i) {
-      if (polled[i].revents == 0) continue;
-      char buffer[64 * 1024];
-      const ssize_t size = read(fds_[i], buffer, sizeof(buffer));
-      if (size > 0) {
-        text_[i].append(buffer, static_cast<size_t>(size));
-      } else if (size == 0 || errno != EINTR) {
-        open_[i] = false;
-      }
-    }
-    return true;
-  }
-
-  pid_t pid_ = -1;
-  int fds_[2] = {-1, -1};
-  bool open_[2] = {true, true};
-  std::string text_[2];
-};
-
-Result Muster(const std::vector<std::string>& arguments) {
-  return Process(arguments).Wait();
-}
-
-std::vector<std::string> Lines(absl::string_view text) {
-  std::vector<std::string> lines = absl::StrSplit(text, '\n');
-  if (lines.back().empty()) lines.pop_back();
-  return lines;
-}
-
-std::vector<Json> JsonLines(absl::string_view text) {
-  std::vector<Json> values;
-  for (const std::string& line : Lines(text)) {
-    auto json = ParseJson(line);
-    EXPECT_TRUE(json.ok()) << line;
-    if (json.ok()) values.push_back(*std::move(json));
-  }
-  return values;
-}
 
 // The events of that kind in what --json printed.
 std::vector<Json> Events(const Result& result, absl::string_view kind) {
@@ -274,7 +166,7 @@ TEST_F(CliTest, ExplainsItself) {
   EXPECT_EQ(nothing.exit_code, 2);
   EXPECT_EQ(nothing.err, help.out);
 
-  for (const char* command : {"run", "query", "demo", "fleet"}) {
+  for (const char* command : {"run", "query", "demo", "fleet", "data"}) {
     EXPECT_THAT(help.out, HasSubstr(absl::StrCat("\n  ", command, " ")));
     const Result by_flag = Muster({command, "--help"});
     EXPECT_EQ(by_flag.exit_code, 0);
@@ -314,6 +206,12 @@ TEST_F(CliTest, WrongArgumentsAreUsageErrors) {
        "--profile must be one of unlimited, free, s1, s2, s3, basic; got"},
       {{"run", "--fleet", "x", "--job", "y", "--json", "--results", "-"},
        "--json and --results - both want standard output"},
+      {{"run", "--fleet", "x", "--job", "y", "--sync", "each"},
+       "--sync says how --data keeps, which is missing"},
+      {{"run", "--fleet", "x", "--job", "y", "--data", "d", "--sync", "some"},
+       "--sync must be one of none, group, each; got \"some\""},
+      {{"run", "--job", "y", "--data", "nothing-yet"},
+       "--fleet is missing, and nothing is kept yet in nothing-yet"},
       {{"query", "--fleet", "x"}, "the statement is missing"},
       {{"query", "SELECT * FROM devices"}, "--fleet is missing"},
       {{"query", "--fleet", "x", "SELECT", "*"}, "put it in quotes"},
@@ -826,6 +724,324 @@ TEST_F(CliTest, TheSecondCtrlCEndsAtOnce) {
   globfree(&found);
 }
 
+// ------------------------------------------------------------------- --data
+
+// Runs that are kept in a folder; each test has its own.
+class CliKeptTest : public CliTest {
+ protected:
+  CliKeptTest() {
+    const std::string name =
+        ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    data_ = Path(absl::StrCat(name, ".data"));
+    results_ = Path(absl::StrCat(name, ".out"));
+    std::filesystem::remove_all(data_);
+    std::filesystem::remove(results_);
+  }
+
+  // A direct method that every selected device takes.
+  static std::string EnabledJob() {
+    return MethodJob("reboot", "status = 'enabled'");
+  }
+  static int64_t EnabledDevices() {
+    int64_t count = 0;
+    for (const std::string& line : Lines(*fleet_text_)) {
+      count += absl::StrContains(line, R"("status":"enabled")");
+    }
+    return count;
+  }
+  // All are connected; a call takes a while, and four are under way at a time:
+  // 100 a second.
+  static std::string SlowDevices() {
+    return Write("slow.json",
+                 R"({"offline_share": 0, "send_window": 4, "latency":
+                     {"distribution": "constant", "value_ms": 40}})");
+  }
+  static std::string FastDevices() {
+    return Write("fast.json", R"({"offline_share": 0})");
+  }
+
+  std::vector<std::string> Arguments(const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"run",       "--data", data_,
+                                          "--results", results_, "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+  Result Run(const std::vector<std::string>& more) {
+    return Muster(Arguments(more));
+  }
+  // A run that ends by the signal while its job runs.
+  Result RunUntil(int signal_number, const std::vector<std::string>& more) {
+    Process process(Arguments(more));
+    EXPECT_TRUE(process.WaitFor(0, R"("status":"running")"));
+    process.Signal(signal_number);
+    Result result = process.Wait();
+    EXPECT_FALSE(Exists(results_));
+    EXPECT_THAT(Events(result, "summary"), IsEmpty());
+    return result;
+  }
+
+  // Devices whose outcome was shown last.
+  static int64_t Done(const Result& result) {
+    const std::vector<Json> events = Events(result, "progress");
+    const JsonView counts =
+        events.back().view().Find("job").Find("deviceJobStatistics");
+    return counts.Find("succeededCount").int_value() +
+           counts.Find("failedCount").int_value();
+  }
+  // How many jobs of that status were found.
+  static int64_t Found(const Result& result, absl::string_view status) {
+    const std::vector<Json> events = Events(result, "recovered");
+    EXPECT_THAT(events, SizeIs(1)) << result.err;
+    if (events.size() != 1) return -1;
+    EXPECT_EQ(events[0].view().Find("devices").int_value(), kFleetDevices);
+    const JsonView count = events[0].view().Find("jobs").Find(status);
+    return count.is_undefined() ? 0 : count.int_value();
+  }
+  // The job of EnabledJob() has come to its end over a restart: every device
+  // has one outcome, and only calls that were under way have failed.
+  void ExpectWentOn(const Result& before, const Result& after) {
+    const std::vector<Json> summaries = Events(after, "summary");
+    ASSERT_THAT(summaries, SizeIs(1)) << after.err;
+    ExpectBalanced(summaries[0], Read(results_));
+    EXPECT_THAT(Lines(Read(results_)),
+                SizeIs(static_cast<size_t>(EnabledDevices())));
+    const JsonView summary = summaries[0].view();
+    EXPECT_EQ(summary.Find("job").Find("status").string_value(), "completed");
+    int64_t unanswered = 0;
+    for (JsonView kind : summary.Find("errors").elements()) {
+      EXPECT_EQ(kind.Find("code").string_value(), "GatewayTimeout");
+      unanswered += kind.Find("count").int_value();
+    }
+    EXPECT_EQ(unanswered, summary.Find("failed").int_value());
+    EXPECT_EQ(summary.Find("succeeded").int_value(),
+              EnabledDevices() - unanswered);
+    // What was shown stays true.
+    EXPECT_GE(EnabledDevices() - unanswered, Done(before));
+    EXPECT_EQ(after.exit_code, unanswered == 0 ? 0 : 1);
+  }
+
+  std::string data_;
+  std::string results_;
+};
+
+TEST_F(CliKeptTest, AfterAKillTheSameCommandGoesOn) {
+  const std::string job = EnabledJob();
+  const Result killed = RunUntil(SIGKILL, {"--fleet", Fleet(), "--job", job,
+                                           "--devices-config", SlowDevices()});
+  EXPECT_EQ(killed.exit_code, 128 + SIGKILL);
+  const Result check = Muster({"data", "check", data_});
+  EXPECT_EQ(check.exit_code, 0) << check.out << check.err;
+  const std::vector<std::string> again = {
+      "--fleet", Fleet(), "--job", job, "--devices-config", FastDevices()};
+  const Result result = Run(again);
+  ExpectWentOn(killed, result);
+  EXPECT_EQ(Found(result, "running"), 1);
+  EXPECT_THAT(Events(result, "fleet"), IsEmpty());
+  ASSERT_THAT(Events(result, "kept"), SizeIs(1));
+  EXPECT_EQ(Events(result, "kept")[0].view().Find("jobId").string_value(),
+            "reboot");
+  EXPECT_THAT(result.err, AllOf(HasSubstr("is not loaded again"),
+                                HasSubstr("job reboot is there already")));
+
+  // Once more: it is history, and tells the same.
+  const std::string records = Read(results_);
+  const Result third = Run(again);
+  EXPECT_EQ(Found(third, "completed"), 1);
+  EXPECT_EQ(Read(results_), records);
+  EXPECT_EQ(third.exit_code, result.exit_code);
+  // And without a job there is nothing to do.
+  const Result nothing = Muster({"run", "--data", data_});
+  EXPECT_EQ(nothing.exit_code, 0);
+  EXPECT_THAT(nothing.err, HasSubstr("there is nothing to do"));
+  EXPECT_THAT(nothing.out, IsEmpty());
+}
+
+TEST_F(CliKeptTest, AfterCtrlCItGoesOnWithoutFleetAndJob) {
+  const Result interrupted =
+      RunUntil(SIGINT, {"--fleet", Fleet(), "--job", EnabledJob(),
+                        "--devices-config", SlowDevices()});
+  EXPECT_EQ(interrupted.exit_code, 3);
+  EXPECT_THAT(interrupted.err,
+              HasSubstr(absl::StrCat("muster run --data ", data_, "\n")));
+  EXPECT_EQ(
+      JsonLines(interrupted.out).back().view().Find("exitCode").int_value(), 3);
+  ExpectWentOn(interrupted, Run({"--devices-config", FastDevices()}));
+}
+
+TEST_F(CliKeptTest, ATwinUpdateIsAppliedToAll) {
+  // 10 devices a second, for the first start.
+  const Result killed =
+      RunUntil(SIGKILL, {"--fleet", Fleet(), "--job", TwinJob("tag", "*"),
+                         "--profile", "s1", "--sync", "none"});
+  EXPECT_LT(Done(killed), kFleetDevices);
+  const Result result = Run({"--sync", "each"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(Found(result, "running"), 1);
+  EXPECT_THAT(Lines(Read(results_)), SizeIs(kFleetDevices));
+  // Its twins are what later jobs select by.
+  const Result tagged = Run({"--job", MethodJob("ask", "tags.seen = true"),
+                             "--devices-config", FastDevices()});
+  const std::vector<Json> summaries = Events(tagged, "summary");
+  ASSERT_THAT(summaries, SizeIs(1));
+  EXPECT_EQ(summaries[0]
+                .view()
+                .Find("job")
+                .Find("deviceJobStatistics")
+                .Find("deviceCount")
+                .int_value(),
+            kFleetDevices);
+  ExpectBalanced(summaries[0], Read(results_));
+}
+
+TEST_F(CliKeptTest, AJobThatWaitsWaitsOn) {
+  const std::string job =
+      TwinJob("later", "*", R"(, "startTime": "2050-01-01T00:00:00Z")");
+  for (const bool first : {true, false}) {
+    Process process(Arguments({"--fleet", Fleet(), "--job", job}));
+    ASSERT_TRUE(process.WaitFor(1, "starts in"));
+    process.Signal(SIGINT);
+    const Result result = process.Wait();
+    EXPECT_EQ(result.exit_code, 3);
+    if (!first) {
+      EXPECT_EQ(Found(result, "scheduled"), 1);
+      EXPECT_THAT(Events(result, "kept"), SizeIs(1));
+    }
+  }
+}
+
+TEST_F(CliKeptTest, DevicesAreConnectedAsInAFreshRun) {
+  ASSERT_EQ(Run({"--fleet", Fleet(), "--job", TwinJob("tag", "*")}).exit_code,
+            0);
+  const std::string job = EnabledJob();
+  const Result fresh =
+      Muster({"run", "--fleet", Fleet(), "--job", job, "--json"});
+  const Result kept = Run({"--job", job});
+  const auto counts = [](const Result& result) {
+    const std::vector<Json> summaries = Events(result, "summary");
+    EXPECT_THAT(summaries, SizeIs(1));
+    return absl::StrCat(JsonText(summaries[0].view().Find("answers")),
+                        JsonText(summaries[0].view().Find("errors")));
+  };
+  EXPECT_EQ(counts(kept), counts(fresh));
+  EXPECT_THAT(counts(kept), HasSubstr("DeviceNotOnline"));
+  EXPECT_EQ(Events(kept, "recovered")[0].view().Find("connected").int_value(),
+            Events(fresh, "fleet")[0].view().Find("connected").int_value());
+}
+
+TEST_F(CliKeptTest, AJobOfTheSameNameThatIsAnotherOneIsRefused) {
+  ASSERT_EQ(Run({"--fleet", Fleet(), "--job", TwinJob("tag", "*")}).exit_code,
+            0);
+  const Result result = Run({"--job", TwinJob("tag", "tags.seen = true")});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.err,
+              AllOf(HasSubstr("tag.json: JobAlreadyExists (409104)"),
+                    HasSubstr("the job that is there is another one")));
+  EXPECT_THAT(Events(result, "refused"), SizeIs(1));
+  EXPECT_THAT(Events(result, "kept"), IsEmpty());
+}
+
+TEST_F(CliKeptTest, AFolderHasOneEngineAtATime) {
+  Process process(Arguments({"--fleet", Fleet(), "--job", EnabledJob(),
+                             "--devices-config", SlowDevices()}));
+  ASSERT_TRUE(process.WaitFor(0, R"("event":"fleet")"));
+  for (const char* command : {"run", "demo"}) {
+    const Result second = Muster({command, "--data", data_});
+    EXPECT_EQ(second.exit_code, 2);
+    EXPECT_THAT(second.err, HasSubstr(absl::StrCat(
+                                data_, " is in use by another engine, process ",
+                                process.pid())));
+  }
+  process.Signal(SIGKILL);
+  process.Wait();
+}
+
+TEST_F(CliKeptTest, FoldersThatCannotBeUsedAreNamed) {
+  const std::string job = TwinJob("tag", "*");
+  const std::string other = Write("other.jsonl", R"({"deviceId": "d"})");
+  ASSERT_EQ(Run({"--fleet", Fleet(), "--job", job}).exit_code, 0);
+  const std::string foreign = Path("foreign");
+  std::filesystem::create_directories(foreign);
+  Write("foreign/photo.jpg", "x");
+  // A copy of the folder with something else in one of its files.
+  int copies = 0;
+  const auto with = [&](absl::string_view file, absl::string_view text) {
+    const std::string copy = absl::StrCat(data_, ".", ++copies);
+    std::filesystem::remove_all(copy);
+    std::filesystem::copy(data_, copy,
+                          std::filesystem::copy_options::recursive);
+    std::ofstream(absl::StrCat(copy, "/", file), std::ios::binary) << text;
+    return copy;
+  };
+  std::string flipped = Read(absl::StrCat(data_, "/devices"));
+  flipped[flipped.size() / 2] ^= 1;
+  const std::string unknown = with("devices", "");  // Taken away below.
+  std::filesystem::remove(absl::StrCat(unknown, "/devices"));
+  const struct {
+    std::string data;
+    std::string fleet;
+    std::string message;
+  } kCases[] = {
+      {Path("no/such/parent"), Fleet(), "No such file or directory"},
+      {job, Fleet(), absl::StrCat(job, ": ")},
+      {foreign, Fleet(), "there is photo.jpg in it"},
+      {with("format", "muster journal 999\n"), Fleet(), "a newer version"},
+      {with("format", "?"), Fleet(), "format is damaged"},
+      {with("stamp", "?"), Fleet(), "stamp"},
+      {with("devices", "muster devices 999 0\n"), Fleet(), "a newer version"},
+      {with("devices", flipped), Fleet(), "devices is damaged"},
+      {with("devices", ""), Fleet(), "devices is damaged"},
+      {unknown, Fleet(), "written by another program's engine"},
+      {data_, other, "another fleet wants another folder"},
+  };
+  for (const auto& c : kCases) {
+    const Result result = Muster(
+        {"run", "--data", c.data, "--fleet", c.fleet, "--job", job, "--json"});
+    EXPECT_EQ(result.exit_code, 2) << c.message;
+    EXPECT_THAT(result.err,
+                AllOf(StartsWith("muster run: "), HasSubstr(c.message)));
+  }
+  // Nothing of this has changed what is kept.
+  EXPECT_EQ(Run({"--fleet", Fleet(), "--job", job}).exit_code, 0);
+}
+
+TEST_F(CliKeptTest, ALoadThatWasCutOffIsDoneAgain) {
+  const std::string job = TwinJob("tag", "*");
+  const std::string broken = Write("broken-fleet.jsonl", "{");
+  const Result refused = Run({"--fleet", broken, "--job", job});
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("nothing was loaded"));
+  const std::string unfinished = Read(absl::StrCat(data_, "/devices"));
+  ASSERT_EQ(Run({"--fleet", Fleet(), "--job", job}).exit_code, 0);
+
+  // As if it had been killed when the twins were in.
+  std::ofstream(absl::StrCat(data_, "/devices"), std::ios::binary)
+      << unfinished;
+  const Result without = Run({});
+  EXPECT_EQ(without.exit_code, 2);
+  EXPECT_THAT(without.err, HasSubstr("--fleet is missing: the load"));
+  const Result other =
+      Run({"--fleet", Write("one-twin.jsonl", R"({"deviceId": "d"})"), "--job",
+           job});
+  EXPECT_EQ(other.exit_code, 2);
+  EXPECT_THAT(other.err, HasSubstr("has left 2,000 twins that"));
+}
+
+TEST_F(CliKeptTest, ALoadCanBeRepeatedAfterItWasCutOff) {
+  const std::string job = TwinJob("tag", "*");
+  EXPECT_EQ(Run({"--fleet", Write("broken-fleet.jsonl", "{"), "--job", job})
+                .exit_code,
+            2);
+  const std::string unfinished = Read(absl::StrCat(data_, "/devices"));
+  ASSERT_EQ(Run({"--fleet", Fleet(), "--job", job}).exit_code, 0);
+  std::ofstream(absl::StrCat(data_, "/devices"), std::ios::binary)
+      << unfinished;
+  const Result again = Run({"--fleet", Fleet(), "--job", job});
+  EXPECT_EQ(again.exit_code, 0) << again.err;
+  ASSERT_THAT(Events(again, "fleet"), SizeIs(1));
+  EXPECT_THAT(Lines(Read(results_)), SizeIs(kFleetDevices));
+  EXPECT_EQ(Found(Run({}), "completed"), 1);
+}
+
 // --------------------------------------------------------- the other commands
 
 TEST_F(CliTest, QueryPrintsOneRowPerLine) {
@@ -867,8 +1083,8 @@ TEST_F(CliTest, QueryExplainsItsPlan) {
                     HasSubstr("\n1. "), HasSubstr("\n2. "),
                     HasSubstr("tags.location.building = '43'\n   by "),
                     HasSubstr("properties.reported.battery < 20\n   by ")));
-  const Result wrong = Muster({"query", "--fleet", Fleet(), "--explain",
-                               "SELECT * FROM devices.jobs"});
+  const Result wrong = Muster(
+      {"query", "--fleet", Fleet(), "--explain", "SELECT * FROM devices.jobs"});
   EXPECT_EQ(wrong.exit_code, 2);
   EXPECT_THAT(wrong.err, HasSubstr("only statements on devices have a plan"));
 }
@@ -906,6 +1122,58 @@ TEST_F(CliTest, TheDemoAddsUpAndIsTheSameForASeed) {
                     HasSubstr("DeviceNotFound"), HasSubstr("\nNext:\n")));
   EXPECT_EQ(Counts(Muster(demo).out), Counts(result.out));
   EXPECT_EQ(Muster({"demo", "--devices", "1", "--quiet"}).exit_code, 0);
+}
+
+TEST_F(CliKeptTest, TheDemoIsKept) {
+  const std::vector<std::string> devices = {"demo", "--devices", "5000",
+                                            "--quiet"};
+  std::vector<std::string> kept = devices;
+  kept.insert(kept.end(), {"--data", data_});
+  const Result first = Muster(kept);
+  EXPECT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_EQ(Counts(first.out), Counts(Muster(devices).out));
+  // Its history.
+  const Result second = Muster({"demo", "--data", data_, "--quiet"});
+  EXPECT_EQ(second.exit_code, 0) << second.err;
+  EXPECT_THAT(second.out, AllOf(HasSubstr("5,000 devices"),
+                                HasSubstr("3 jobs: 3 completed"),
+                                HasSubstr("now completed"),
+                                Not(HasSubstr("offline; the job waits"))));
+  for (const std::string& line : Lines(first.out)) {
+    if (absl::StrContains(line, "adds up: ")) {
+      EXPECT_THAT(second.out, HasSubstr(line));
+    }
+  }
+  for (const auto& [flag, value] :
+       {std::pair("--devices", "4999"), std::pair("--seed", "43")}) {
+    const Result other = Muster({"demo", "--data", data_, flag, value});
+    EXPECT_EQ(other.exit_code, 2);
+    EXPECT_THAT(other.err, HasSubstr("another fleet wants another folder"));
+  }
+}
+
+TEST_F(CliKeptTest, TheDemoGoesOnAfterAKill) {
+  const std::vector<std::string> demo = {"demo",    "--devices", "5000",
+                                         "--quiet", "--data",    data_};
+  for (const char* moment :
+       {"3. A job with a mistake", "4. A direct method", "5. A twin update",
+        "7. A direct method for everyone"}) {
+    Process process(demo);
+    ASSERT_TRUE(process.WaitFor(0, moment));
+    process.Signal(SIGKILL);
+    process.Wait();
+  }
+  // In the middle of the last job, if that has not come to its end before the
+  // signal came.
+  Process process(demo);
+  process.WaitFor(0, "offline; the job waits");
+  process.Signal(SIGKILL);
+  process.Wait();
+  const Result result = Muster(demo);
+  EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
+  EXPECT_THAT(result.out,
+              AllOf(HasSubstr("3 jobs: "), HasSubstr("kept: created"),
+                    HasSubstr("adds up: 5,000 selected")));
 }
 
 // Standard error is a terminal: one line that is rewritten.

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -177,6 +178,20 @@ TEST(ProgressOfJobsTest, SaysWhenItWaitsForDevices) {
   const Progress progress =
       ProgressOfJobs({job}, absl::FromUnixSeconds(1015), 0, false);
   EXPECT_EQ(progress.left, "waiting, 0:45 at most");
+}
+
+TEST(ProgressOfJobsTest, SaysWhenItWaitsForTheDisk) {
+  JobInfo job = Job("a", JobStatus::kRunning);
+  job.statistics = JobStatistics{
+      .device_count = 10, .succeeded_count = 9, .pending_count = 1};
+  const absl::Status full = absl::ResourceExhaustedError("no space left");
+  EXPECT_EQ(FormatProgress(
+                ProgressOfJobs({job}, absl::UnixEpoch(), 0, false, full), 100),
+            "a  [#########-]  90%  9 of 10  ok 9  failed 0  "
+            "running 0  pending 1  waiting for the disk");
+  job = Job("a", JobStatus::kQueued);
+  EXPECT_EQ(ProgressOfJobs({job}, absl::UnixEpoch(), -1, false, full).left,
+            "waiting for the disk");
 }
 
 TEST(ProgressOfJobsTest, CountsDownToTheNextStart) {

@@ -82,6 +82,21 @@ TEST(ReadmeTest, FlagsAndCommandsExist) {
   }
 }
 
+// "Kept on disk", killed by and by.
+TEST(ReadmeTest, AKeptRunGoesOn) {
+  const std::string run =
+      "server/muster run --fleet $TEST_TMPDIR/kept.jsonl --quiet "
+      "--job examples/reboot.json --data $TEST_TMPDIR/kept ";
+  EXPECT_THAT(
+      Output(absl::StrCat(
+          "server/muster fleet --devices 2000 > $TEST_TMPDIR/kept.jsonl; "
+          "timeout -s KILL 0.5 ",
+          run, "; timeout -s KILL 0.5 ", run, "; ", run,
+          "--results - | wc -l")),
+      "5\n");
+  EXPECT_EQ(Output("server/muster run --data $TEST_TMPDIR/kept --quiet"), "");
+}
+
 TEST(ReadmeTest, TheExamplesRun) {
   EXPECT_THAT(
       Output("server/muster fleet --devices 2000 > $TEST_TMPDIR/twins.jsonl && "
