@@ -6,6 +6,15 @@
 // in, count, end.  Answers are checked: the statistics, and the transport's own
 // count of calls.
 //
+// The same with the journal on disk, as it is and with every sync made slower
+// (BM_FanoutOnDisk), and a job that patches every twin (BM_TwinJobOnDisk): from
+// create to the moment when the last outcome is durable, as a job ends no
+// sooner.  What a method job waits for is the disk: a slice's next range goes
+// out when its record is durable, so that larger ranges need fewer syncs.
+// Repetitions give medians:
+//
+//   fanout_bench --benchmark_filter=OnDisk --benchmark_repetitions=5
+//
 // The limit beside it (BM_SendAlone) is the same transport called with the same
 // ranges and no engine at all.  BM_SmallJob: what does somebody wait who comes
 // while all that is going on?
@@ -25,9 +34,13 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "bench/allocation_counter.h"
+#include "bench/disk.h"
 #include "benchmark/benchmark.h"
 #include "engine/engine.h"
+#include "engine/journal/rocksdb/rocksdb_journal.h"
 #include "engine/model/check.h"
+#include "engine/model/json.h"
+#include "transport/loopback/fleet.h"
 #include "transport/loopback/loopback.h"
 
 namespace muster {
@@ -69,63 +82,121 @@ class CountingTransport : public Transport {
 
 constexpr int kThreads = 2;
 
-void LoadFleet(Engine& engine, int64_t devices, const char* state) {
-  const char* folder = std::getenv("TMPDIR");
-  const std::string path = absl::StrCat(folder != nullptr ? folder : "/tmp",
-                                        "/fanout_bench_fleet.jsonl");
+enum class Twins {
+  kSmall,      // A tag; all connected.
+  kRealistic,  // The benchmark fleet: 735 bytes of JSON each.
+};
+
+void LoadFleet(Engine& engine, int64_t devices, Twins twins,
+               const char* state) {
+  const TempFolder folder("fanout_bench_fleet");
+  const std::string path = absl::StrCat(folder.path(), "/twins.jsonl");
   std::FILE* file = std::fopen(path.c_str(), "w");
   MUSTER_CHECK(file != nullptr);
+  const FleetGenerator realistic;
+  std::string line;
   for (int64_t i = 0; i < devices; ++i) {
-    absl::FPrintF(file,
-                  "{\"deviceId\":\"dev-%08d\",\"connectionState\":\"%s\","
-                  "\"tags\":{\"building\":%d}}\n",
-                  i, state, i % 400);
+    line.clear();
+    if (twins == Twins::kRealistic) {
+      realistic.AppendTwin(static_cast<uint32_t>(i), &line);
+    } else {
+      absl::StrAppendFormat(
+          &line,
+          "{\"deviceId\":\"dev-%08d\",\"connectionState\":\"%s\","
+          "\"tags\":{\"building\":%d}}\n",
+          i, state, i % 400);
+    }
+    MUSTER_CHECK(std::fwrite(line.data(), 1, line.size(), file) == line.size());
   }
   std::fclose(file);
   const auto loaded = engine.LoadTwins(path);
-  std::remove(path.c_str());
   MUSTER_CHECK(loaded.ok() && loaded->loaded == devices);
 }
 
-// An engine with `devices` connected twins, kept from one benchmark to the next
-// of the same size: loading ten million takes longer than calling them.
+enum class Place { kMemory, kDisk };
+
+// An engine with so many twins, kept from one benchmark to the next that wants
+// the same: loading ten million takes longer than calling them.
 class Fleet {
  public:
-  static Fleet& Of(int64_t devices) {
-    static std::unique_ptr<Fleet> current;
-    if (current == nullptr || current->devices_ != devices) {
+  static Fleet& Of(int64_t devices, Place place = Place::kMemory,
+                   Twins twins = Twins::kSmall,
+                   int range_rows = kRangeRowsMax) {
+    std::unique_ptr<Fleet>& current = Current();
+    if (current == nullptr || current->devices_ != devices ||
+        current->place_ != place || current->twins_ != twins ||
+        current->range_rows_ != range_rows) {
       current.reset();
-      current = std::make_unique<Fleet>(devices);
+      current = std::make_unique<Fleet>(devices, place, twins, range_rows);
     }
     return *current;
   }
 
-  explicit Fleet(int64_t devices) : devices_(devices) {
+  // The one that is kept: let go of it before the program's own end, when the
+  // libraries under it have gone.
+  static std::unique_ptr<Fleet>& Current() {
+    static std::unique_ptr<Fleet> current;
+    return current;
+  }
+
+  Fleet(int64_t devices, Place place, Twins twins, int range_rows)
+      : devices_(devices),
+        place_(place),
+        twins_(twins),
+        range_rows_(range_rows) {
+    if (place == Place::kDisk) {
+      folder_ = std::make_unique<TempFolder>("fanout_bench_journal");
+      journal_ = *RocksDbJournal::Open(
+          {.directory = absl::StrCat(folder_->path(), "/data")});
+    }
     executor_ = MakeThreadExecutor(kThreads);
     loopback_ = *LoopbackTransport::Create({}, &Clock::Real(), executor_.get());
     transport_ = std::make_unique<CountingTransport>(loopback_.get());
-    engine_ = *Engine::Create(
-        {.transport = transport_.get(), .executor = executor_.get()});
-    LoadFleet(*engine_, devices, "Connected");
+    engine_ = *Engine::Create({.transport = transport_.get(),
+                               .executor = executor_.get(),
+                               .journal = journal_.get(),
+                               .range_rows_max = range_rows});
+    LoadFleet(*engine_, devices, twins, "Connected");
+    // Loading has asked for some of them: not in the middle of a job.
+    MUSTER_CHECK(engine_->WriteSnapshots().ok());
   }
 
   // Runs one job over the condition and returns it.
   JobInfo Run(const std::string& condition) {
-    JobRequest job;
-    job.job_id = absl::StrCat("job-", jobs_.fetch_add(1) + 1);
-    job.query_condition = condition;
-    job.action = MethodAction{.method_name = "reboot"};
-    MUSTER_CHECK(engine_->CreateJob(job).ok());
-    return *engine_->WaitJob(job.job_id);
+    return Run(condition, MethodAction{.method_name = "reboot"});
+  }
+  // A patch that changes every twin of the fleet.
+  JobInfo RunTwinJob() {
+    TwinUpdateAction update;
+    update.patch.desired = *ParseJson(
+        absl::StrFormat("{\"update\":{\"number\":%d}}", jobs_.load()));
+    return Run("*", std::move(update));
   }
 
   Engine& engine() { return *engine_; }
   CountingTransport& transport() { return *transport_; }
+  // Null: in memory.
+  const RocksDbJournal* journal() const { return journal_.get(); }
+  std::string folder() const { return folder_->path(); }
   int64_t sent() const { return transport_->sent(); }
   int64_t last_job() const { return jobs_.load(); }
 
  private:
+  JobInfo Run(const std::string& condition, Action action) {
+    JobRequest job;
+    job.job_id = absl::StrCat("job-", jobs_.fetch_add(1) + 1);
+    job.query_condition = condition;
+    job.action = std::move(action);
+    MUSTER_CHECK(engine_->CreateJob(job).ok());
+    return *engine_->WaitJob(job.job_id);
+  }
+
   const int64_t devices_;
+  const Place place_;
+  const Twins twins_;
+  const int range_rows_;
+  std::unique_ptr<TempFolder> folder_;
+  std::unique_ptr<RocksDbJournal> journal_;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<LoopbackTransport> loopback_;
   std::unique_ptr<CountingTransport> transport_;
@@ -171,6 +242,86 @@ BENCHMARK(BM_Fanout)
     ->Arg(100'000)
     ->Arg(1'000'000)
     ->Arg(10'000'000)
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime()
+    ->MeasureProcessCPUTime();
+
+// One job over all twins of a fleet whose journal is on disk, with every sync
+// so much slower.  `run` runs it; `sent` tells whether each device is called.
+template <typename RunJob>
+void OnDisk(benchmark::State& state, Twins twins, int range_rows, bool sent,
+            RunJob run) {
+  const int64_t devices = state.range(0);
+  Fleet& fleet = Fleet::Of(devices, Place::kDisk, twins, range_rows);
+  run(fleet);  // Warm: pools, buffers and twins have their size.
+  SetSyncDelay(absl::Microseconds(state.range(1)));
+  const int64_t calls = fleet.sent();
+  const int64_t journal = fleet.engine().Stats().journal_bytes;
+  const int64_t commits = fleet.journal()->Stats().commits;
+  const int64_t snapshots = fleet.engine().Stats().snapshots;
+  const int64_t syncs = SyncCount();
+  const int64_t allocated = AllocationCount();
+  int64_t jobs = 0;
+  for (auto _ : state) {
+    const JobInfo job = run(fleet);
+    ++jobs;
+    if (job.status != JobStatus::kCompleted ||
+        *job.statistics != JobStatistics{devices, 0, devices, 0, 0} ||
+        fleet.sent() != calls + (sent ? jobs * devices : 0)) {
+      state.SkipWithError("wrong counts");
+      break;
+    }
+  }
+  const double executions = static_cast<double>(devices * jobs);
+  state.SetItemsProcessed(devices * jobs);
+  state.counters["journal_B/execution"] =
+      (fleet.engine().Stats().journal_bytes - journal) / executions;
+  state.counters["allocations/execution"] =
+      (AllocationCount() - allocated) / executions;
+  state.counters["commits/job"] =
+      static_cast<double>(fleet.journal()->Stats().commits - commits) / jobs;
+  state.counters["syncs/job"] = static_cast<double>(SyncCount() - syncs) / jobs;
+  state.counters["snapshots/job"] =
+      static_cast<double>(fleet.engine().Stats().snapshots - snapshots) / jobs;
+  state.counters["sync_us"] =
+      absl::ToDoubleMicroseconds(MeasureSync(fleet.folder()));
+  SetSyncDelay(absl::ZeroDuration());
+  state.SetLabel(MachineLoad());
+}
+
+void BM_FanoutOnDisk(benchmark::State& state) {
+  OnDisk(state, Twins::kSmall, static_cast<int>(state.range(2)), /*sent=*/true,
+         [](Fleet& fleet) { return fleet.Run("*"); });
+}
+
+void BM_TwinJobOnDisk(benchmark::State& state) {
+  OnDisk(state, static_cast<Twins>(state.range(2)), kRangeRows,
+         /*sent=*/false, [](Fleet& fleet) { return fleet.RunTwinJob(); });
+}
+
+constexpr int kSyncDelaysUs[] = {0, 1000, 5000};
+
+BENCHMARK(BM_FanoutOnDisk)
+    ->Apply([](benchmark::internal::Benchmark* b) {
+      b->ArgNames({"devices", "sync_us", "range_rows"});
+      for (const int range_rows : {kRangeRows, kRangeRowsMax}) {
+        for (const int delay : kSyncDelaysUs) {
+          b->Args({1'000'000, delay, range_rows});
+        }
+      }
+    })
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime()
+    ->MeasureProcessCPUTime();
+BENCHMARK(BM_TwinJobOnDisk)
+    ->Apply([](benchmark::internal::Benchmark* b) {
+      b->ArgNames({"devices", "sync_us", "realistic"});
+      for (const Twins twins : {Twins::kSmall, Twins::kRealistic}) {
+        for (const int delay : kSyncDelaysUs) {
+          b->Args({1'000'000, delay, static_cast<int>(twins)});
+        }
+      }
+    })
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime()
     ->MeasureProcessCPUTime();
@@ -262,7 +413,7 @@ BENCHMARK(BM_SmallJob)
 void BM_PendingTargets(benchmark::State& state) {
   const int64_t devices = state.range(0);
   auto engine = *Engine::Create({.threads = kThreads});
-  LoadFleet(*engine, devices, "Disconnected");
+  LoadFleet(*engine, devices, Twins::kSmall, "Disconnected");
   int64_t jobs = 0;
   const int64_t before = AllocatedBytes();
   for (auto _ : state) {
@@ -325,3 +476,11 @@ BENCHMARK(BM_SendAlone)->UseRealTime();
 
 }  // namespace
 }  // namespace muster
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+  muster::Fleet::Current().reset();
+  return 0;
+}
