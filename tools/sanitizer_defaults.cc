@@ -26,7 +26,11 @@ __tsan_default_suppressions() {
   return
       // Abseil 20220623: the semaphore behind absl::Mutex is used from inside
       // the regions that its own annotations tell TSan to ignore.
-      "race:absl::*::synchronization_internal::Waiter::\n";
+      "race:absl::*::synchronization_internal::Waiter::\n"
+      // RocksDB is Debian's, which is not instrumented: what its threads hand
+      // to each other by atomics looks like races.
+      "race:rocksdb::\n"
+      "called_from_lib:librocksdb.so\n";
 }
 
 __attribute__((used, visibility("default"))) const char*

@@ -12,8 +12,7 @@ namespace muster::simulator {
 namespace {
 
 // A sanitizer makes a seed ten times as slow.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || \
-    !defined(NDEBUG)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr uint64_t kSeeds = 600;
 #else
 constexpr uint64_t kSeeds = 10'000;
