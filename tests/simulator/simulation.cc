@@ -986,8 +986,10 @@ void Simulation::CheckJob(JobModel& job) {
   if (info->status == JobStatus::kRunning) {
     if (!job.last.has_value() || job.last->status != JobStatus::kRunning) {
       job.running_seen = now();
+      // A limit counts from the start, which stands in the journal as the wall
+      // clock had it: some time after it was last seen waiting.
     } else if (trouble_ < job.running_seen &&
-               wall_stepped_ < job.running_seen &&
+               wall_stepped_ < job.waiting_seen &&
                now() - life_began_ > kGrace &&
                now() - job.running_seen >
                    absl::Seconds(job.request.max_execution_time_seconds) +
@@ -995,6 +997,8 @@ void Simulation::CheckJob(JobModel& job) {
       Violate(absl::StrCat(id, " runs beyond its limit"));
       return;
     }
+  } else {
+    job.waiting_seen = now();
   }
   if (world_.trace &&
       (!job.last.has_value() || job.last->status != info->status ||
