@@ -388,8 +388,11 @@ class Dispatcher : public TransportSink,
                           const ReplayedJob& replayed,
                           std::vector<RecoveredSlice>* slices);
   static bool MayBe(const RecoveredSlice& recovered);
-  void AddSlice(Job& job, const RecoveredSlice& recovered, bool ended,
-                JobStatistics* statistics);
+  // Returns its targets.
+  int AddSlice(Job& job, const RecoveredSlice& recovered, bool ended,
+               JobStatistics* statistics);
+  static int CountSlice(const SliceWork& work, JobStatistics* statistics)
+      ABSL_SHARED_LOCKS_REQUIRED(work.shard->mutex);
   std::vector<JobPtr> JobsBySerial() const;
   void TakeDueSnapshot();
   // Of what a job that is forgotten leaves in its partitions.

@@ -164,8 +164,8 @@ absl::Status Dispatcher::RecoverJob(int partition, uint64_t serial,
                      absl::StrCat("slice ", recovered.number,
                                   " has targets that its shard never had"));
       }
-      AddSlice(*job, recovered, replayed.ended.has_value(), &statistics);
-      targets += job->slices.back()->slice.size();
+      targets +=
+          AddSlice(*job, recovered, replayed.ended.has_value(), &statistics);
     }
     if (job->slices.size() != started.slice_count ||
         targets != started.device_count) {
@@ -252,24 +252,30 @@ bool Dispatcher::MayBe(const RecoveredSlice& recovered) {
   return true;
 }
 
-void Dispatcher::AddSlice(Job& job, const RecoveredSlice& recovered, bool ended,
-                          JobStatistics* statistics) {
+int Dispatcher::AddSlice(Job& job, const RecoveredSlice& recovered, bool ended,
+                         JobStatistics* statistics) {
   Shard& shard = *recovered.shard;
   ShardState& state = StateOf(shard);
   auto work = std::make_unique<SliceWork>(
       ready_.slots(), outcome_pool_, &job, recovered.number, &shard, &state,
       recovered.replayed->cut, std::move(*recovered.replayed->slice));
-  absl::MutexLock lock(&shard.mutex);
+  absl::MutexLock lock(&work->shard->mutex);
   state.cuts.insert(work->cut);
   state.retained.push_back(work.get());
   if (!ended) state.active.push_back(work.get());
-  const Slice& slice = work->slice;
+  const int size = CountSlice(*work, statistics);
+  job.slices.push_back(std::move(work));
+  return size;
+}
+
+int Dispatcher::CountSlice(const SliceWork& work, JobStatistics* statistics) {
+  const Slice& slice = work.slice;
   const int succeeded = slice.succeeded_count();
   statistics->pending_count += slice.ready_count() + slice.waiting_count();
   statistics->running_count += slice.running_count();
   statistics->succeeded_count += succeeded;
   statistics->failed_count += slice.size() - slice.open_count() - succeeded;
-  job.slices.push_back(std::move(work));
+  return slice.size();
 }
 
 std::vector<Dispatcher::JobPtr> Dispatcher::JobsBySerial() const {
