@@ -56,7 +56,6 @@ struct JobModel {
 
   std::optional<JobInfo> last;
   absl::Duration running_seen;
-  absl::Duration waiting_seen;  // Last, before that.
   std::map<std::string, std::string> ended;  // Records by device, as text.
   std::set<std::string> completed;
 

@@ -986,10 +986,9 @@ void Simulation::CheckJob(JobModel& job) {
   if (info->status == JobStatus::kRunning) {
     if (!job.last.has_value() || job.last->status != JobStatus::kRunning) {
       job.running_seen = now();
-      // A limit counts from the start, which stands in the journal as the wall
-      // clock had it: some time after it was last seen waiting.
-    } else if (trouble_ < job.running_seen &&
-               wall_stepped_ < job.waiting_seen &&
+      // A limit counts from the start as the wall clock had it, which may be
+      // long before it is shown: the journal may have been stalled.
+    } else if (trouble_ < job.running_seen && wall_stepped_ < job.created &&
                now() - life_began_ > kGrace &&
                now() - job.running_seen >
                    absl::Seconds(job.request.max_execution_time_seconds) +
@@ -997,8 +996,6 @@ void Simulation::CheckJob(JobModel& job) {
       Violate(absl::StrCat(id, " runs beyond its limit"));
       return;
     }
-  } else {
-    job.waiting_seen = now();
   }
   if (world_.trace &&
       (!job.last.has_value() || job.last->status != info->status ||
@@ -1201,7 +1198,10 @@ void Simulation::Finish() {
   Trace("the faults are over");
   world_.faults.DisarmAll();
   disk_.SetFull(false);
-  if (disk_.dead() || !life_) {
+  disk_.DieAfter(-1);
+  // A crash may have it die once more while the engine starts, to its last
+  // write.
+  while (!violated() && (disk_.dead() || !life_)) {
     Crash(/*with_damage=*/false);
     world_.faults.DisarmAll();
   }
