@@ -53,3 +53,51 @@ def muster_deps():
         name = "com_github_facebook_rocksdb",
         libs = {":rocksdb": ["rocksdb"]},
     )
+    _maybe(
+        pkg_config_repository,
+        name = "com_google_protobuf",
+        files = {Label("//third_party/system:protobuf.BUILD"): "BUILD.bazel"},
+        libs = {":protobuf": ["protobuf"]},
+        links = {
+            "bin/protoc": "/usr/bin/protoc",
+            "google/protobuf": "/usr/include/google/protobuf",
+        },
+        owners = {"absl_": "@com_google_absl"},
+    )
+    _maybe(
+        pkg_config_repository,
+        name = "com_github_grpc_grpc",
+        files = {
+            Label("//third_party/system:grpc.BUILD"): "BUILD.bazel",
+            Label("//third_party/system:grpc_compiler.BUILD"): "src/compiler/BUILD.bazel",
+        },
+        flags = {":grpc++_reflection": ["-lgrpc++_reflection"]},
+        libs = {
+            ":grpc++": ["grpc++"],
+            ":grpc++_reflection": ["grpc++", "protobuf"],
+        },
+        links = {"src/compiler/bin/grpc_cpp_plugin": "/usr/bin/grpc_cpp_plugin"},
+        owners = {
+            "absl_": "@com_google_absl",
+            "protobuf": "@com_google_protobuf",
+        },
+    )
+
+    # OpenSSL under the name that gRPC's own build gives its TLS library.
+    _maybe(
+        pkg_config_repository,
+        name = "boringssl",
+        libs = {":crypto": ["libcrypto"], ":ssl": ["libssl", "libcrypto"]},
+    )
+    _maybe(
+        pkg_config_repository,
+        name = "com_github_jupp0r_prometheus_cpp",
+        libs = {"core": ["prometheus-cpp-core"]},
+    )
+
+    # Headers only: below /usr/include, and nothing to link.
+    _maybe(
+        pkg_config_repository,
+        name = "boost",
+        libs = {":beast": []},
+    )

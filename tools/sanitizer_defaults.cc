@@ -30,7 +30,17 @@ __tsan_default_suppressions() {
       // RocksDB is Debian's, which is not instrumented: what its threads hand
       // to each other by atomics looks like races.
       "race:rocksdb::\n"
-      "called_from_lib:librocksdb.so\n";
+      "called_from_lib:librocksdb.so\n"
+      // gRPC and protobuf likewise: whatever has them in its stack, callbacks
+      // among it.  What our threads do to each other there is tested without
+      // gRPC too (gateway_side_test).
+      "race:libgrpc.so\n"
+      "race:libgrpc++.so\n"
+      "race:libgpr.so\n"
+      "race:libupb.so\n"
+      "race:libprotobuf.so\n"
+      "race:grpc::\n"
+      "race:google::protobuf::\n";
 }
 
 __attribute__((used, visibility("default"))) const char*

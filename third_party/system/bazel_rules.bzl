@@ -44,6 +44,18 @@ def bazel_repositories():
         path = "/usr/share/bazel/rules/java",
     )
     _maybe(
+        _installed_rules_repository,
+        name = "rules_proto",
+        package = "bazel-rules-proto",
+        path = "/usr/share/bazel/rules/proto",
+    )
+    _maybe(
+        _installed_rules_repository,
+        name = "bazel_skylib",
+        package = "bazel-skylib",
+        path = "/usr/share/bazel/tools/skylib",
+    )
+    _maybe(
         _files_repository,
         name = "rules_cc",
         files = {Label("//third_party/system/shims:rules_cc_defs.bzl"): "cc/defs.bzl"},

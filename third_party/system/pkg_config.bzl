@@ -95,10 +95,17 @@ def _pkg_config_repository_impl(rctx):
         include = _expand(variables.get("includedir", ""), variables)
         if include and include not in _HEADER_DIRS and include not in include_dirs:
             include_dirs.append(include)
-        todo += requires
+        deps = []
+        for r in requires:
+            owner = [o for p, o in rctx.attr.owners.items() if r.startswith(p)]
+            if owner:
+                deps.append("%s//pc:%s" % (owner[0], r))
+            else:
+                deps.append(":" + r)
+                todo.append(r)
         done[module] = struct(
             defines = [f[2:] for f in fields.get("Cflags", "").split(" ") if f.startswith("-D")],
-            deps = [":" + r for r in requires],
+            deps = deps,
             linkopts = linkopts,
             version = fields.get("Version", ""),
         )
@@ -152,10 +159,17 @@ def _pkg_config_repository_impl(rctx):
         )
         packages.setdefault(pkg, []).append(line)
 
+    starts = {dest: rctx.read(label) for label, dest in rctx.attr.files.items()}
     for pkg, lines in packages.items():
         path = (pkg + "/" if pkg else "") + "BUILD.bazel"
-        start = "package(default_visibility = [\"//visibility:public\"])"
+        start = starts.pop(path, "package(default_visibility = [\"//visibility:public\"])")
         rctx.file(path, "\n".join([start] + lines) + "\n")
+    for path, text in starts.items():
+        rctx.file(path, text)
+    for dest, src in rctx.attr.links.items():
+        if not rctx.path(src).exists:
+            fail("%s not found: is its package installed?" % src)
+        rctx.symlink(src, dest)
 
 pkg_config_repository = repository_rule(
     implementation = _pkg_config_repository_impl,
@@ -164,6 +178,9 @@ pkg_config_repository = repository_rule(
         "instead": attr.string(doc = "the target that every label becomes an alias of ..."),
         "instead_if": attr.string(doc = "... when this environment variable is set"),
         "libs": attr.string_list_dict(doc = "upstream label -> modules it is made of (may be empty)"),
+        "owners": attr.string_dict(doc = "module prefix -> the repository that has these modules"),
+        "files": attr.label_keyed_string_dict(allow_files = True, doc = "file -> its path in the repository; labels are added to BUILD files"),
+        "links": attr.string_dict(doc = "path in the repository -> path on this machine"),
         "flags": attr.string_list_dict(doc = "upstream label -> extra link flags, for libraries without a .pc"),
     },
     configure = True,
