@@ -19,6 +19,7 @@
 // ranges and no engine at all.  BM_SmallJob: what does somebody wait who comes
 // while all that is going on?
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
@@ -46,12 +47,40 @@
 namespace muster {
 namespace {
 
+// Answers at once, and goes by links: what the engine does when nobody asks for
+// the devices' names.
+class NamelessTransport : public Transport {
+ public:
+  void Start(TransportSink* sink) override { sink_ = sink; }
+  bool wants_device_ids() const override { return false; }
+  size_t Send(const MethodBatch& batch) override {
+    MUSTER_CHECK(batch.device_ids.empty());
+    MUSTER_CHECK(batch.links.size() == batch.attempts.size());
+    constexpr size_t kAtATime = 256;
+    std::array<Outcome, kAtATime> outcomes;
+    for (size_t first = 0; first < batch.attempts.size(); first += kAtATime) {
+      const auto attempts = batch.attempts.subspan(first, kAtATime);
+      for (size_t i = 0; i < attempts.size(); ++i) {
+        outcomes[i] = {.attempt = attempts[i], .status = 200};
+      }
+      sink_->OnOutcomes(absl::MakeConstSpan(outcomes.data(), attempts.size()));
+    }
+    return batch.attempts.size();
+  }
+  void NotifyDesired(absl::Span<const DesiredNotification>) override {}
+  void Shutdown() override {}
+
+ private:
+  TransportSink* sink_ = nullptr;
+};
+
 // Passes everything on, counts what was sent, and notes when a method of some
 // name was sent first.
 class CountingTransport : public Transport {
  public:
   explicit CountingTransport(Transport* inner) : inner_(inner) {}
   void Start(TransportSink* sink) override { inner_->Start(sink); }
+  bool wants_device_ids() const override { return inner_->wants_device_ids(); }
   size_t Send(const MethodBatch& batch) override {
     if (batch.method->name == kAwaited) {
       int64_t never = 0;
@@ -114,20 +143,22 @@ void LoadFleet(Engine& engine, int64_t devices, Twins twins,
 }
 
 enum class Place { kMemory, kDisk };
+enum class Devices { kNamed, kNameless };
 
 // An engine with so many twins, kept from one benchmark to the next that wants
 // the same: loading ten million takes longer than calling them.
 class Fleet {
  public:
   static Fleet& Of(int64_t devices, Place place = Place::kMemory,
-                   Twins twins = Twins::kSmall,
-                   int range_rows = kRangeRowsMax) {
+                   Twins twins = Twins::kSmall, int range_rows = kRangeRowsMax,
+                   Devices named = Devices::kNamed) {
     std::unique_ptr<Fleet>& current = Current();
     if (current == nullptr || current->devices_ != devices ||
         current->place_ != place || current->twins_ != twins ||
-        current->range_rows_ != range_rows) {
+        current->range_rows_ != range_rows || current->named_ != named) {
       current.reset();
-      current = std::make_unique<Fleet>(devices, place, twins, range_rows);
+      current =
+          std::make_unique<Fleet>(devices, place, twins, range_rows, named);
     }
     return *current;
   }
@@ -139,11 +170,13 @@ class Fleet {
     return current;
   }
 
-  Fleet(int64_t devices, Place place, Twins twins, int range_rows)
+  Fleet(int64_t devices, Place place, Twins twins, int range_rows,
+        Devices named)
       : devices_(devices),
         place_(place),
         twins_(twins),
-        range_rows_(range_rows) {
+        range_rows_(range_rows),
+        named_(named) {
     if (place == Place::kDisk) {
       folder_ = std::make_unique<TempFolder>("fanout_bench_journal");
       journal_ = *RocksDbJournal::Open(
@@ -151,7 +184,9 @@ class Fleet {
     }
     executor_ = MakeThreadExecutor(kThreads);
     loopback_ = *LoopbackTransport::Create({}, &Clock::Real(), executor_.get());
-    transport_ = std::make_unique<CountingTransport>(loopback_.get());
+    transport_ = std::make_unique<CountingTransport>(
+        named == Devices::kNamed ? static_cast<Transport*>(loopback_.get())
+                                 : &nameless_);
     engine_ = *Engine::Create({.transport = transport_.get(),
                                .executor = executor_.get(),
                                .journal = journal_.get(),
@@ -195,18 +230,21 @@ class Fleet {
   const Place place_;
   const Twins twins_;
   const int range_rows_;
+  const Devices named_;
   std::unique_ptr<TempFolder> folder_;
   std::unique_ptr<RocksDbJournal> journal_;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<LoopbackTransport> loopback_;
+  NamelessTransport nameless_;
   std::unique_ptr<CountingTransport> transport_;
   std::unique_ptr<Engine> engine_;
   std::atomic<int64_t> jobs_{0};
 };
 
-void BM_Fanout(benchmark::State& state) {
+void Fanout(benchmark::State& state, Devices named) {
   const int64_t devices = state.range(0);
-  Fleet& fleet = Fleet::Of(devices);
+  Fleet& fleet =
+      Fleet::Of(devices, Place::kMemory, Twins::kSmall, kRangeRowsMax, named);
   fleet.Run("*");  // Warm: pools and buffers have their size.
   int64_t sent = fleet.sent();
   const int64_t journal = fleet.engine().Stats().journal_bytes;
@@ -236,12 +274,25 @@ void BM_Fanout(benchmark::State& state) {
       *fleet.engine().JobMemoryUsage(absl::StrCat("job-", fleet.last_job())) /
       static_cast<double>(devices);
 }
+
+void BM_Fanout(benchmark::State& state) { Fanout(state, Devices::kNamed); }
 BENCHMARK(BM_Fanout)
     ->ArgName("devices")
     ->Arg(10'000)
     ->Arg(100'000)
     ->Arg(1'000'000)
     ->Arg(10'000'000)
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime()
+    ->MeasureProcessCPUTime();
+
+// The same for a transport that does without the devices' names.
+void BM_FanoutNameless(benchmark::State& state) {
+  Fanout(state, Devices::kNameless);
+}
+BENCHMARK(BM_FanoutNameless)
+    ->ArgName("devices")
+    ->Arg(1'000'000)
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime()
     ->MeasureProcessCPUTime();
@@ -450,7 +501,8 @@ void BM_SendAlone(benchmark::State& state) {
   class Sink : public TransportSink {
    public:
     void OnOutcomes(absl::Span<const Outcome> o) override { count += o.size(); }
-    void OnConnections(absl::Span<const ConnectionChange>) override {}
+    void OnConnections(absl::Span<const ConnectionChange>,
+                       absl::Span<ConnectionAnswer>) override {}
     void OnReady() override {}
     int64_t count = 0;
   };

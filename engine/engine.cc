@@ -1,5 +1,6 @@
 #include "engine/engine.h"
 
+#include <set>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -11,6 +12,7 @@
 #include "engine/load_twins.h"
 #include "engine/model/error.h"
 #include "engine/model/json.h"
+#include "engine/query/condition.h"
 #include "engine/query/statement.h"
 #include "engine/twin/device_hash.h"
 
@@ -66,6 +68,13 @@ absl::Status Validate(const EngineOptions& o) {
                       1'000'000'000);
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckPageSize(int page_size) {
+  if (1 <= page_size && page_size <= kTwinPageSizeMax) return absl::OkStatus();
+  return MakeError(ErrorCode::kArgumentInvalid,
+                   absl::StrCat("page_size must be in [1, ", kTwinPageSizeMax,
+                                "]; got ", page_size));
 }
 
 }  // namespace
@@ -214,20 +223,55 @@ void Engine::Stop() {
 // ------------------------------------------------------------------- twins
 
 absl::Status Engine::UpsertTwin(absl::string_view document) {
+  absl::StatusOr<std::vector<absl::Status>> answers = UpsertTwins({document});
+  return answers.ok() ? (*answers)[0] : answers.status();
+}
+
+absl::StatusOr<std::vector<absl::Status>> Engine::UpsertTwins(
+    absl::Span<const absl::string_view> documents) {
+  if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
+  // Of those that were written: what has become of their partitions is what has
+  // become of them.
+  constexpr int kNotWritten = -1;
+  std::vector<absl::Status> answers;
+  std::vector<int> written_in;
+  answers.reserve(documents.size());
+  written_in.reserve(documents.size());
+  std::set<int> partitions;
+  const absl::Time now = parts_->clock->Now();
+  for (const absl::string_view document : documents) {
+    absl::StatusOr<int> partition = WriteDocument(document, now);
+    answers.push_back(partition.status());
+    written_in.push_back(partition.value_or(kNotWritten));
+    if (partition.ok()) partitions.insert(*partition);
+  }
+  // All at once, and then one wait after the other.
+  for (const int partition : partitions) parts_->commit->Flush(partition);
+  for (const int partition : partitions) {
+    const absl::Status durable = parts_->Sync(partition);
+    if (durable.ok()) continue;
+    for (size_t i = 0; i < answers.size(); ++i) {
+      if (written_in[i] == partition) answers[i] = durable;
+    }
+  }
+  return answers;
+}
+
+absl::StatusOr<int> Engine::WriteDocument(absl::string_view document,
+                                          absl::Time now) {
   absl::StatusOr<Json> json = ParseJson(document);
   if (!json.ok()) return json.status();
   // Without an id it belongs nowhere, and is refused below.
   const JsonView id = json->view().Find("deviceId");
-  if (absl::Status s = parts_->CheckWritable(
-          id.is_string() ? id.string_value() : absl::string_view());
-      !s.ok()) {
-    return s;
-  }
-  absl::StatusOr<TwinWrite> write =
-      parts_->index->Upsert(json->view(), parts_->clock->Now());
+  const absl::string_view device_id =
+      id.is_string() ? id.string_value() : absl::string_view();
+  if (absl::Status s = parts_->CheckWritable(device_id); !s.ok()) return s;
+  absl::StatusOr<TwinWrite> write = parts_->index->Upsert(json->view(), now);
   if (!write.ok()) return write.status();
-  return parts_->SyncDevice(id.string_value());
+  return parts_->PartitionOf(device_id);
 }
+
+int64_t Engine::TwinCount() const { return parts_->index->size(); }
 
 absl::StatusOr<TwinSnapshot> Engine::GetTwin(
     absl::string_view device_id) const {
@@ -309,6 +353,22 @@ absl::StatusOr<LoadResult> Engine::LoadTwins(const std::string& path,
   return result;
 }
 
+absl::StatusOr<TargetCount> Engine::CountTargets(
+    absl::string_view condition) const {
+  absl::StatusOr<Condition> parsed = Condition::ParseJobCondition(
+      condition, {parts_->options.function_profile});
+  if (!parsed.ok()) return parsed.status();
+  TargetCount count;
+  const TwinIndex& index = *parts_->index;
+  index.Match(*parsed, [&](int number, const RowBitmap& rows) {
+    const Shard& shard = index.shard(number);
+    count.devices += rows.Count();
+    absl::ReaderMutexLock lock(&shard.mutex);
+    count.connected += rows.CountCommon(shard.rows_connected());
+  });
+  return count;
+}
+
 absl::StatusOr<MatchExplanation> Engine::Explain(
     absl::string_view statement) const {
   absl::StatusOr<Statement> parsed =
@@ -329,11 +389,7 @@ absl::StatusOr<MatchExplanation> Engine::Explain(
 absl::StatusOr<TwinPage> Engine::Query(absl::string_view statement,
                                        int page_size,
                                        absl::string_view continuation) const {
-  if (page_size < 1 || page_size > kTwinPageSizeMax) {
-    return MakeError(ErrorCode::kArgumentInvalid,
-                     absl::StrCat("page_size must be in [1, ", kTwinPageSizeMax,
-                                  "]; got ", page_size));
-  }
+  if (absl::Status s = CheckPageSize(page_size); !s.ok()) return s;
   absl::StatusOr<Statement> parsed =
       Statement::Parse(statement, {parts_->options.function_profile});
   if (!parsed.ok()) return parsed.status();
@@ -373,11 +429,7 @@ absl::StatusOr<JobInfo> Engine::GetJob(absl::string_view job_id) const {
 
 absl::StatusOr<JobPage> Engine::ListJobs(const JobFilter& filter, int page_size,
                                          absl::string_view continuation) const {
-  if (page_size < 1 || page_size > kTwinPageSizeMax) {
-    return MakeError(ErrorCode::kArgumentInvalid,
-                     absl::StrCat("page_size must be in [1, ", kTwinPageSizeMax,
-                                  "]; got ", page_size));
-  }
+  if (absl::Status s = CheckPageSize(page_size); !s.ok()) return s;
   return parts_->dispatcher->ListJobs(filter, page_size, continuation);
 }
 
@@ -415,13 +467,33 @@ absl::Status Engine::ForEachExecution(
   return parts_->dispatcher->ForEachExecution(job_id, visit);
 }
 
+absl::StatusOr<ExecutionPage> Engine::ListExecutions(
+    const ExecutionFilter& filter, int page_size,
+    absl::string_view continuation) const {
+  if (absl::Status s = CheckPageSize(page_size); !s.ok()) return s;
+  return parts_->dispatcher->ListExecutions(filter, page_size, continuation);
+}
+
+absl::StatusOr<ExecutionRecord> Engine::GetExecution(
+    absl::string_view job_id, absl::string_view device_id) const {
+  return parts_->dispatcher->GetExecution(job_id, device_id);
+}
+
 EngineStats Engine::Stats() const {
-  const DispatcherStats dispatched = parts_->dispatcher->Stats();
+  DispatcherStats dispatched = parts_->dispatcher->Stats();
   EngineStats stats;
   stats.twins = parts_->index->size();
+  stats.jobs = dispatched.jobs;
+  stats.ready_queue_depth = dispatched.ready_queue_depth;
+  stats.executions_pending = dispatched.executions_pending;
+  stats.executions_in_flight = dispatched.executions_in_flight;
+  stats.executions_ended = std::move(dispatched.executions_ended);
   stats.executions_dispatched = dispatched.executions_dispatched;
   stats.outcomes_dropped = dispatched.outcomes_dropped;
-  stats.workers = dispatched.workers;
+  stats.first_dispatch = dispatched.first_dispatch;
+  stats.execution_time = dispatched.execution_time;
+  stats.journal_commit = parts_->commit->CommitTimes();
+  stats.workers = std::move(dispatched.workers);
   stats.journal_bytes = parts_->commit->bytes();
   stats.disk_bytes = parts_->journal->DiskUsage();
   stats.snapshots = dispatched.snapshots;

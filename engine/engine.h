@@ -23,6 +23,7 @@
 #ifndef ENGINE_ENGINE_H_
 #define ENGINE_ENGINE_H_
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -34,14 +35,17 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "engine/dispatch/dispatcher.h"
 #include "engine/journal/journal.h"
 #include "engine/load_twins.h"
 #include "engine/model/job.h"
+#include "engine/model/job_status.h"
 #include "engine/model/profile.h"
 #include "engine/query/options.h"
 #include "engine/schedule/clock.h"
 #include "engine/schedule/executor.h"
+#include "engine/schedule/latency_histogram.h"
 #include "engine/transport.h"
 #include "engine/twin/twin_index.h"
 
@@ -92,17 +96,41 @@ struct EngineOptions {
   int64_t twin_count_max = 100'000'000;  // UpsertTwin() refuses beyond this.
 };
 
+// Counters count since this engine was made, the rest is as it is now.
 struct EngineStats {
   int64_t twins = 0;
-  int64_t executions_dispatched = 0;
+  // Jobs that are kept, by JobStatus: those that ended within the last
+  // kJobHistoryDays too.
+  std::array<int64_t, kJobStatusCount> jobs{};
+  int64_t ready_queue_depth = 0;  // Slices and evaluations that wait.
+  // Of all jobs, as their statistics show them: when all have ended, both are 0
+  // and what has ended is the sum of what their statistics have grown by.
+  int64_t executions_pending = 0;
+  int64_t executions_in_flight = 0;
+  EndedExecutions executions_ended;
+  int64_t executions_dispatched = 0;  // Sent, or patched.
   // Late, for the second time, or too many at a time: see transport.h.
   int64_t outcomes_dropped = 0;
+  // From the moment when a job may be dispatched (its creation or, later, its
+  // start time) to its first dispatch.
+  LatencyCounts first_dispatch;
+  // From dispatch to the end of an execution, timeouts included; of those that
+  // were dispatched by this engine.
+  LatencyCounts execution_time;
+  // What the journal took for a group of records to be durable.
+  LatencyCounts journal_commit;
   int64_t journal_bytes = 0;  // Handed to the journal.
   int64_t disk_bytes = 0;     // What the journal takes on disk.
   int64_t snapshots = 0;      // Of partitions.
   int64_t snapshots_failed = 0;
   int64_t twin_bytes = 0;  // Heap bytes of the twin index, about.
   std::vector<WorkerStats> workers;
+};
+
+// Whom a condition selects.
+struct TargetCount {
+  int64_t devices = 0;
+  int64_t connected = 0;  // Of them.
 };
 
 class Engine {
@@ -131,14 +159,27 @@ class Engine {
 
   // Adds the twin, or puts it in the place of the one with its deviceId.
   //   IotHubFormatError, ArgumentNull, ArgumentInvalid, MessageTooLarge
+  //   ThrottlingException  twin_count_max, or too many paths beside it
   absl::Status UpsertTwin(absl::string_view document);
 
+  // The same for many, in their order, and waits for the journal once: the
+  // answer for each, in their order.  What is wrong with one of them concerns
+  // no other.  As much as fits into the journal's buffers is taken at a time
+  // (GroupCommit::kBufferBytesMax for each partition), the rest refused with
+  // ServiceUnavailable: some thousands are a good number.
+  //   ServiceUnavailable  the engine has been stopped; nothing was written
+  absl::StatusOr<std::vector<absl::Status>> UpsertTwins(
+      absl::Span<const absl::string_view> documents);
+
   // Loads one twin per line; all of them, or on an error in the file none.  (If
-  // the journal fails or the process ends in the middle, some may be there.)  The first bad
-  // line is named with what is wrong in it.
+  // the journal fails or the process ends in the middle, some may be there.)
+  // The first bad line is named with what is wrong in it.
   //   INVALID_ARGUMENT, and NOT_FOUND if there is no such file
   absl::StatusOr<LoadResult> LoadTwins(const std::string& path,
                                        const LoadOptions& options = {});
+
+  // How many there are.
+  int64_t TwinCount() const;
 
   // DeviceNotFound.
   absl::StatusOr<TwinSnapshot> GetTwin(absl::string_view device_id) const;
@@ -174,6 +215,11 @@ class Engine {
   absl::StatusOr<TwinPage> Query(absl::string_view statement,
                                  int page_size = kHubPageSizeMax,
                                  absl::string_view continuation = "") const;
+
+  // How many devices a job with this condition would be for, now, and how many
+  // of them are connected; as fast as a job's own selection.
+  //   ArgumentInvalid  with line and column
+  absl::StatusOr<TargetCount> CountTargets(absl::string_view condition) const;
 
   // How the condition of a statement on devices is answered: its parts in the
   // order in which they were taken, in what form, and what each cost.  Answers
@@ -223,9 +269,10 @@ class Engine {
 
   // Calls `callback` with the job as it is now, and whenever it has changed,
   // the last time when it is terminal; always with the latest, so that a slow
-  // callback misses states in between and nothing piles up.  On the executor,
-  // one call at a time.  Ends when the handle is destroyed, which waits for a
-  // call under way: not from the callback itself.  JobNotFound.
+  // callback misses states in between and nothing piles up.  Revisions ascend.
+  // On the executor, one call at a time.  Ends when the handle is destroyed,
+  // which waits for a call under way: not from the callback itself.
+  // JobNotFound.
   class Watch;
   absl::StatusOr<std::unique_ptr<Watch>> WatchJob(absl::string_view job_id,
                                                   JobCallback callback);
@@ -236,6 +283,36 @@ class Engine {
       absl::string_view job_id,
       absl::FunctionRef<void(const ExecutionRecord&)> visit) const;
 
+  // One page of executions, each as it is at that moment, in an order that
+  // stays the same: newest job first, and within a job an order of its own.
+  // page_size in [1, 1'000'000]; `continuation`: empty, or the last page's with
+  // the same filter.  An execution that changes while the pages are read is
+  // seen once, before the change or after it.
+  //
+  // Of a job, a page costs what is on it; with a status, what it has to pass by
+  // (some ns each).  Of a device, it looks at each retained job in turn: about
+  // 1 us for those that the device has no part in, as long as no twins have
+  // been erased.  Those that have been while a retained job might name them are
+  // remembered, and all of the device's partition are looked through for such
+  // a job: O(erased), in all O(jobs * erased).
+  //   JobNotFound      there is no such job
+  //   ArgumentInvalid  page_size; a damaged or foreign continuation
+  //   ServiceUnavailable  what would be shown is not durable, and the journal
+  //                    does not take it
+  absl::StatusOr<ExecutionPage> ListExecutions(
+      const ExecutionFilter& filter, int page_size = kHubPageSizeMax,
+      absl::string_view continuation = "") const;
+
+  // A device's share of a job; also of one that was erased since.  Costs what
+  // one job does above.
+  //   JobNotFound     there is no such job
+  //   DeviceNotFound  the device is not among its targets, or they are not
+  //                   selected yet
+  //   ServiceUnavailable  as above
+  absl::StatusOr<ExecutionRecord> GetExecution(
+      absl::string_view job_id, absl::string_view device_id) const;
+
+  // Locks each shard for a moment: 20 us with a million twins.
   EngineStats Stats() const;
 
   // OK, or why changes are refused in some part of the id space: the disk is
@@ -257,6 +334,8 @@ class Engine {
 
   explicit Engine(std::unique_ptr<Parts> parts);
 
+  // Returns the partition whose journal has to take it.
+  absl::StatusOr<int> WriteDocument(absl::string_view document, absl::Time now);
   absl::StatusOr<TwinWrite> WriteTwin(absl::string_view device_id,
                                       absl::string_view patch,
                                       absl::string_view if_match,

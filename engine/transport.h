@@ -42,7 +42,13 @@ struct MethodCall {
 struct MethodBatch {
   std::shared_ptr<const MethodCall> method;
   absl::Span<const AttemptKey> attempts;
+  // Empty if the transport does without: Transport::wants_device_ids().
   absl::Span<const absl::string_view> device_ids;
+  // The connections of the devices, as ConnectionChange::link named them when
+  // the range was made up; they may have ended since, or others may have come.
+  // 0 for a device that nobody has reported, and whose twin says that it is
+  // connected: a transport that does without device_ids is not offered it.
+  absl::Span<const uint64_t> links;
 };
 
 enum class OutcomeCode : uint8_t {
@@ -68,6 +74,20 @@ struct Outcome {
 struct ConnectionChange {
   absl::string_view device_id;
   bool connected = false;
+  // The transport's own number of the connection, which comes back with work
+  // for the device; 0 if it does without.  The last connection that is reported
+  // is the device's, although the twin's connectionState does not change; the
+  // end of one that is not the device's is ignored.  The engine keeps links in
+  // memory only, and forgets a device's with its twin.
+  uint64_t link = 0;
+};
+
+// What a ConnectionChange has met.
+struct ConnectionAnswer {
+  bool known = false;  // The engine has the device's twin.
+  // The link of the connection that this one has taken the place of; 0: the
+  // device was not connected, or over this very link.
+  uint64_t previous_link = 0;
 };
 
 // Where a transport reports.  Thread-safe, never blocks for long, keeps no
@@ -80,15 +100,20 @@ class TransportSink {
   // for an attempt that has timed out meanwhile, is dropped and counted.  Takes
   // no lock but for the look-up of a job, and to start a worker.  So many
   // outcomes of a job may wait to be taken in, four for each device of a shard,
-  // that a transport gets there by repeating itself only; what comes beyond is
-  // dropped and counted too, and an execution whose only outcome it was ends by
-  // its response timeout.
+  // that a transport gets there by repeating itself only; and so many bytes of
+  // their payloads, 64 MiB.  What comes beyond is dropped and counted too, and
+  // an execution whose only outcome it was ends by its response timeout.
+  // Outcomes next to each other whose payloads are the same bytes in the same
+  // place share one, which counts, and is copied, once or a few times in all.
   virtual void OnOutcomes(absl::Span<const Outcome> outcomes) = 0;
 
   // Changes of one device are reported in the order in which they happened.  A
-  // kNotConnected outcome comes after the report that the device disconnected.
-  // A device that the engine does not know is ignored.
-  virtual void OnConnections(absl::Span<const ConnectionChange> changes) = 0;
+  // kNotConnected outcome comes after the report that the device disconnected,
+  // or because the transport is about to end: what it gives back then is
+  // pending again. A device that the engine does not know is ignored. `answers`
+  // is empty, or has an element for each change, which is set.
+  virtual void OnConnections(absl::Span<const ConnectionChange> changes,
+                             absl::Span<ConnectionAnswer> answers) = 0;
 
   // The transport has room again.  Called at least once after each Send() that
   // took fewer executions than it was offered.
@@ -97,7 +122,9 @@ class TransportSink {
 
 // A change of desired properties, for a device that is connected.
 struct DesiredNotification {
-  absl::string_view device_id;
+  absl::string_view device_id;  // Empty if the transport does without.
+  // The device's connection at the time of the change; it may have ended since.
+  uint64_t link = 0;
   absl::string_view patch;  // JSON text of the patch, `$version` not in it.
   int64_t version = 0;      // The new desired `$version`.
 };
@@ -109,8 +136,8 @@ class Transport {
 
   // Called once, before anything else.  `*sink` outlives Shutdown().  Devices
   // that are already connected are reported from here on; best before Start()
-  // returns: then recovered jobs go on, and one whose connect timeout has passed
-  // meanwhile fails what waits for devices that nobody has reported.
+  // returns: then recovered jobs go on, and one whose connect timeout has
+  // passed meanwhile fails what waits for devices that nobody has reported.
   virtual void Start(TransportSink* sink) = 0;
 
   // Takes the first n executions of the batch and returns n; the others were
@@ -123,6 +150,15 @@ class Transport {
   // engine calls in ascending order of versions, and the transport keeps it.
   virtual void NotifyDesired(
       absl::Span<const DesiredNotification> notifications) = 0;
+
+  // Devices whose twins were erased, by their connections, if those have links:
+  // they are of no more use.  Called once that is durable, behind what the
+  // devices are told, perhaps for connections that have ended.  Best effort.
+  virtual void Disconnect(absl::Span<const uint64_t> links) {}
+
+  // Whether MethodBatch and DesiredNotification name devices by their ids too,
+  // which costs the engine some time for each.  Constant.
+  virtual bool wants_device_ids() const { return true; }
 
   // Ends all work.  Once it has returned, the sink is called no more.
   // Attempts without an outcome stay without one.  Idempotent.

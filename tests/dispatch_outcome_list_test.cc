@@ -21,13 +21,16 @@ using Pool = OutcomePool<OutcomePolicy>;
 using List = OutcomeList<OutcomePolicy>;
 using Block = OutcomeBlock<OutcomePolicy>;
 
-// A block of outcomes that count from `first`.
+// A block of outcomes that count from `first`; of every other one the payload
+// is the whole one, of those between all of it but its first byte.
 Block* MakeBlock(Pool& pool, int count, int32_t first = 0,
                  absl::string_view payload = "") {
   Block* const block = pool.Take(count);
   for (int i = 0; i < count; ++i) {
     block->Add({.rank = static_cast<uint16_t>(i), .attempt = 5},
-               {.status = first + i, .payload = payload});
+               {.status = first + i,
+                .payload = i % 2 == 0 || payload.empty() ? payload
+                                                         : payload.substr(1)});
   }
   return block;
 }
@@ -85,6 +88,46 @@ TEST(OutcomeBlockTest, AnAnswerThatIsTooLargeIsNotKept) {
   EXPECT_EQ(block->entries()[1].code, OutcomeCode::kResponseTooLarge);
   EXPECT_EQ(block->payloads().size(), most.size());
   pool.GiveBack(block);
+}
+
+TEST(OutcomeBlockTest, APayloadThatManyShareIsKeptOnce) {
+  Pool pool;
+  const std::string shared(kMethodPayloadSizeMax, '1');
+  const std::string equal = shared;
+  Block* block = pool.Take(kOutcomesPerBlock);
+  for (int i = 0; i < kOutcomesPerBlock - 3; ++i) {
+    block->Add({}, {.payload = shared});
+  }
+  EXPECT_EQ(block->payloads().size(), shared.size());
+  EXPECT_EQ(block->entries()[0].payload_size, shared.size());
+  EXPECT_EQ(block->entries()[1].payload_size, kSamePayload);
+  EXPECT_EQ(block->weight(), kOutcomesPerBlock - 3u);
+  // A part of it is another one, and so is an equal one elsewhere.
+  block->Add({}, {.payload = absl::string_view(shared).substr(0, 5)});
+  block->Add({}, {.payload = shared});
+  block->Add({}, {.payload = equal});
+  EXPECT_EQ(block->payloads().size(), 3 * shared.size() + 5);
+  pool.GiveBack(block);
+  // What the next owner adds has nothing to do with it.
+  block = pool.Take(1);
+  block->Add({}, {.payload = equal});
+  EXPECT_EQ(block->entries()[0].payload_size, equal.size());
+  pool.GiveBack(block);
+}
+
+TEST(OutcomeListTest, HoldsSoManyBytesAndNoMore) {
+  auto pool = std::make_shared<Pool>();
+  List list(pool);
+  const std::string most(kMethodPayloadSizeMax, '7');
+  for (size_t bytes = 0; bytes < kOutcomeBytesQueuedMax;
+       bytes += kOutcomesPerBlock * most.size()) {
+    ASSERT_TRUE(list.Push(MakeBlock(*pool, kOutcomesPerBlock, 0, most)));
+  }
+  Block* const more = MakeBlock(*pool, 1, 0, "7");
+  EXPECT_FALSE(list.Push(more));
+  EXPECT_EQ(GiveBackAll(*pool, list.TakeAll()),
+            static_cast<int>(kOutcomeBytesQueuedMax / most.size()));
+  EXPECT_TRUE(list.Push(more));
 }
 
 TEST(OutcomeListTest, TakesInTheOrderOfPushes) {
@@ -203,14 +246,15 @@ TEST(OutcomeListTest, ManyThreadsPushAndOneTakes) {
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       int32_t number = 0;
+      std::vector<std::string> payloads(kOutcomesPerBlock);
       for (int i = 0; i < kBlocks; ++i) {
         const int count = 1 + (i * 37 + t) % kOutcomesPerBlock / (i % 7 + 1);
         Block* const block = pool->Take(count);
         ASSERT_TRUE(block->entries().empty());
         for (int k = 0; k < count; ++k) {
-          const std::string payload = absl::StrCat(t, ":", number);
+          payloads[k] = absl::StrCat(t, ":", number);
           block->Add({.rank = static_cast<uint16_t>(t)},
-                     {.status = number++, .payload = payload});
+                     {.status = number++, .payload = payloads[k]});
         }
         if (!list.Push(block)) {
           refused[t] += count;

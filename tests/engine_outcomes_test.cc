@@ -2,6 +2,8 @@
 // the middle of what it has to say.
 #include <malloc.h>
 
+#include <algorithm>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -28,6 +30,9 @@ class SilentTransport : public Transport {
   size_t Send(const MethodBatch& batch) override {
     absl::MutexLock lock(&mutex_);
     batches_.emplace_back(batch.attempts.begin(), batch.attempts.end());
+    for (size_t i = 0; i < batch.attempts.size(); ++i) {
+      attempts_[std::string(batch.device_ids[i])] = batch.attempts[i];
+    }
     sent_ += static_cast<int>(batch.attempts.size());
     return batch.attempts.size();
   }
@@ -36,7 +41,13 @@ class SilentTransport : public Transport {
 
   void Connect(const std::string& device) {
     const ConnectionChange change{device, true};
-    sink_->OnConnections({&change, 1});
+    sink_->OnConnections({&change, 1}, {});
+  }
+
+  TransportSink& sink() { return *sink_; }
+  AttemptKey AttemptOf(const std::string& device) {
+    absl::MutexLock lock(&mutex_);
+    return attempts_[device];
   }
 
   // Waits for so many executions; returns them as they came.
@@ -61,6 +72,7 @@ class SilentTransport : public Transport {
   TransportSink* sink_ = nullptr;
   absl::Mutex mutex_;
   std::vector<std::vector<AttemptKey>> batches_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, AttemptKey> attempts_ ABSL_GUARDED_BY(mutex_);
   int sent_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
@@ -160,6 +172,47 @@ TEST_F(FloodTest, AnOutcomeThatFindsNoRoomIsOneThatNeverCame) {
                                      })
                   .ok());
   EXPECT_EQ(errors, std::vector<ErrorCode>{ErrorCode::kGatewayTimeout});
+}
+
+// Payloads that several outcomes share, next to others that look alike.
+TEST_F(FloodTest, WhatOutcomesShareIsEachOnesOwn) {
+  constexpr int kDevices = 9;
+  Begin(kDevices);
+  const std::string a(kMethodPayloadSizeMax, '7');
+  const std::string b(kMethodPayloadSizeMax, '8');
+  std::vector<AttemptKey> attempts;
+  for (const auto& batch : batches_) {
+    attempts.insert(attempts.end(), batch.begin(), batch.end());
+  }
+  ASSERT_EQ(attempts.size(), kDevices);
+  const std::vector<Outcome> outcomes = {
+      {.attempt = attempts[0], .status = 200, .payload = a},
+      {.attempt = attempts[1], .status = 200, .payload = a},
+      {.attempt = attempts[2], .status = 201, .payload = a},
+      {.attempt = attempts[3], .status = 201, .payload = b},
+      {.attempt = attempts[4], .code = OutcomeCode::kLinkLost},
+      {.attempt = attempts[5], .status = 201, .payload = b},
+      {.attempt = attempts[6], .status = 0},
+      {.attempt = attempts[7], .status = 0},
+      {.attempt = attempts[8], .status = 0, .payload = b}};
+  transport_.sink().OnOutcomes(outcomes);
+  time_.RunReady();
+  EXPECT_EQ(statistics(), (JobStatistics{kDevices, 1, kDevices - 1, 0, 0}));
+  for (const int i : {0, 1, 2, 3, 4, 5, 6, 7, 8}) {
+    const auto record = engine_->GetExecution("j", Device(i));
+    ASSERT_TRUE(record.ok()) << record.status();
+    const auto outcome =
+        std::find_if(outcomes.begin(), outcomes.end(), [&](const Outcome& o) {
+          return o.attempt == transport_.AttemptOf(Device(i));
+        });
+    ASSERT_NE(outcome, outcomes.end());
+    ASSERT_EQ(record->response.has_value(),
+              outcome->code == OutcomeCode::kAnswered);
+    if (!record->response.has_value()) continue;
+    EXPECT_EQ(record->response->status, outcome->status);
+    EXPECT_TRUE(record->response->payload ==
+                (outcome->payload.empty() ? "null" : outcome->payload));
+  }
 }
 
 // On real threads: a transport's thread that hangs between two reports of one

@@ -1,5 +1,6 @@
 // What an engine finds again (contract 2.12): twins, jobs and history after a
 // stop and after a crash, by chunks alone and by snapshots.
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -153,6 +154,87 @@ INSTANTIATE_TEST_SUITE_P(ChunksAndSnapshots, Recovery, testing::Bool(),
                          [](const auto& info) {
                            return info.param ? "Snapshots" : "Chunks";
                          });
+
+TEST_P(Recovery, RevisionsGrowOverARestart) {
+  AddDevice("d1");
+  AddDevice("d2", false);
+  ASSERT_TRUE(
+      Create("ended", Reboot(), absl::ZeroDuration(), 300, "deviceId = 'd1'")
+          .ok());
+  ASSERT_TRUE(Create("running", Reboot()).ok());
+  ASSERT_TRUE(Create("scheduled", Reboot(), absl::Hours(1)).ok());
+  time.RunReady();
+  const std::string jobs[] = {"ended", "running", "scheduled"};
+  std::map<std::string, int64_t> last;
+  for (int restart = 0; restart < 3; ++restart) {
+    for (const std::string& id : jobs) {
+      const int64_t revision = Get(id).revision;
+      EXPECT_GT(revision, last[id]) << id;
+      last[id] = revision;
+    }
+    Crash();
+    Connect("d1");
+  }
+  EXPECT_EQ(Get("ended").status, JobStatus::kCompleted);
+  // And with what happens then.
+  last["running"] = Get("running").revision;
+  Connect("d2");
+  EXPECT_EQ(Get("running").status, JobStatus::kCompleted);
+  EXPECT_GT(Get("running").revision, last["running"]);
+}
+
+TEST_P(Recovery, EachChangeThatIsShownHasARevisionOfItsOwn) {
+  AddDevice("d1");
+  AddDevice("d2", false);
+  ASSERT_TRUE(Create("j", Reboot(), absl::Minutes(1)).ok());
+  std::vector<JobInfo> told;
+  auto watch =
+      *engine->WatchJob("j", [&](const JobInfo& job) { told.push_back(job); });
+  const auto see = [&] {
+    JobInfo job = Get("j");
+    if (told.empty() || told.back().revision != job.revision) {
+      told.push_back(std::move(job));
+    }
+  };
+  // Every step of it, and twice between two of them.
+  while (!IsTerminal(Get("j").status)) {
+    see();
+    if (!time.RunOne()) {
+      time.FireDue(absl::Seconds(1));
+      if (told.back().status == JobStatus::kRunning) {
+        devices->SetConnected("d2", true);
+      }
+    }
+  }
+  see();
+  EXPECT_EQ(told.front().status, JobStatus::kQueued);
+  EXPECT_EQ(told.back().status, JobStatus::kCompleted);
+  EXPECT_GE(told.size(), 6);
+  const auto shown = [](const JobInfo& job) {
+    return absl::StrCat(JobStatusName(job.status), " ", Counts(job));
+  };
+  for (size_t i = 1; i < told.size(); ++i) {
+    EXPECT_GE(told[i].revision, told[i - 1].revision);
+    EXPECT_EQ(told[i].revision == told[i - 1].revision,
+              shown(told[i]) == shown(told[i - 1]))
+        << shown(told[i]);
+  }
+}
+
+TEST_P(Recovery, ABatchOfTwinsThatWasAcknowledgedIsThere) {
+  std::vector<std::string> documents;
+  for (int i = 0; i < 50; ++i) {
+    documents.push_back(absl::StrCat(R"({"deviceId":"d)", i, "\"}"));
+  }
+  const absl::StatusOr<std::vector<absl::Status>> answers = engine->UpsertTwins(
+      std::vector<absl::string_view>(documents.begin(), documents.end()));
+  ASSERT_TRUE(answers.ok());
+  Crash();
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_TRUE((*answers)[static_cast<size_t>(i)].ok());
+    EXPECT_TRUE(engine->GetTwin(absl::StrCat("d", i)).ok());
+  }
+}
 
 TEST_P(Recovery, TwinsAreAsTheyWere) {
   for (int i = 0; i < 40; ++i) AddDevice(absl::StrCat("d", i), false);

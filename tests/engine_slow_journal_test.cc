@@ -40,7 +40,7 @@ class ScriptedTransport : public Transport {
   void Shutdown() override {}
   void Connect(absl::string_view device, bool connected = true) {
     const ConnectionChange change{device, connected};
-    sink->OnConnections({&change, 1});
+    sink->OnConnections({&change, 1}, {});
   }
 
   TransportSink* sink = nullptr;

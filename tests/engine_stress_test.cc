@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
@@ -35,9 +36,22 @@ struct Seen {
   int64_t succeeded = 0;
   int64_t failed = 0;
   bool ended = false;
+  // Of two readings with one revision nothing differs.
+  int64_t revision = 0;
+  JobStatus status = JobStatus::kQueued;
+  std::optional<JobStatistics> statistics;
 };
 
 void CheckRead(const JobInfo& job, Seen& seen) {
+  ASSERT_GT(job.revision, 0);
+  ASSERT_GE(job.revision, seen.revision);
+  if (job.revision == seen.revision) {
+    ASSERT_EQ(job.status, seen.status);
+    ASSERT_EQ(job.statistics, seen.statistics);
+  }
+  seen.revision = job.revision;
+  seen.status = job.status;
+  seen.statistics = job.statistics;
   if (!job.statistics.has_value()) {
     ASSERT_EQ(seen.device_count, -1) << "statistics went away";
     return;
@@ -56,8 +70,10 @@ void CheckRead(const JobInfo& job, Seen& seen) {
   if (IsTerminal(job.status)) {
     ASSERT_EQ(s.running_count + s.pending_count, 0);
   }
-  seen = {s.device_count, s.succeeded_count, s.failed_count,
-          IsTerminal(job.status)};
+  seen.device_count = s.device_count;
+  seen.succeeded = s.succeeded_count;
+  seen.failed = s.failed_count;
+  seen.ended = IsTerminal(job.status);
 }
 
 TEST(EngineStress, EverythingAtOnceAndTheBooksBalance) {
@@ -200,8 +216,11 @@ TEST(EngineStress, EverythingAtOnceAndTheBooksBalance) {
       }
       for (const std::string& id : now) {
         if (watched.insert(id).second) {
-          auto watch =
-              engine->WatchJob(id, [&](const JobInfo&) { told.fetch_add(1); });
+          auto watch = engine->WatchJob(
+              id, [&, seen = std::make_shared<Seen>()](const JobInfo& job) {
+                CheckRead(job, *seen);
+                told.fetch_add(1);
+              });
           ASSERT_TRUE(watch.ok());
           watches.push_back(*std::move(watch));
         }
@@ -213,6 +232,22 @@ TEST(EngineStress, EverythingAtOnceAndTheBooksBalance) {
         const auto statistics = engine->GetJob(id)->statistics;
         if (records > 0) {
           ASSERT_EQ(records, statistics->device_count);
+        }
+        // Page by page: each device once, although all of them change.
+        const ExecutionFilter filter{.job_id = id};
+        std::set<std::string> devices;
+        std::string continuation;
+        do {
+          const absl::StatusOr<ExecutionPage> page =
+              engine->ListExecutions(filter, 100, continuation);
+          ASSERT_TRUE(page.ok()) << page.status();
+          for (const ExecutionRecord& record : page->executions) {
+            ASSERT_TRUE(devices.insert(record.device_id).second);
+          }
+          continuation = page->continuation;
+        } while (!continuation.empty());
+        if (records > 0) {
+          ASSERT_EQ(static_cast<int64_t>(devices.size()), records);
         }
       }
       absl::SleepFor(absl::Milliseconds(5));

@@ -47,8 +47,7 @@ class LoopbackHarness : public TransportHarness {
     for (LoopbackCallRecord& record : loopback_->calls()) {
       calls.push_back({.device_id = std::move(record.device_id),
                        .method = std::move(record.method),
-                       .payload = std::move(record.payload),
-                       .attempt = record.attempt});
+                       .payload = std::move(record.payload)});
     }
     return calls;
   }

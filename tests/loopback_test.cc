@@ -110,7 +110,8 @@ class Fleet : public TransportSink {
       EXPECT_TRUE(first) << outcome.attempt.value;
     }
   }
-  void OnConnections(absl::Span<const ConnectionChange> new_changes) override {
+  void OnConnections(absl::Span<const ConnectionChange> new_changes,
+                     absl::Span<ConnectionAnswer>) override {
     for (const ConnectionChange& change : new_changes) {
       const std::string id(change.device_id);
       connected[id] = change.connected;
@@ -410,7 +411,8 @@ TEST(LoopbackTest, AMillionCallsInFlight) {
       for (const Outcome& outcome : outcomes) seen[outcome.attempt.value] += 1;
       ++reports;
     }
-    void OnConnections(absl::Span<const ConnectionChange>) override {}
+    void OnConnections(absl::Span<const ConnectionChange>,
+                       absl::Span<ConnectionAnswer>) override {}
     void OnReady() override {}
     std::vector<int> seen = std::vector<int>(1 << 20);
     int reports = 0;

@@ -569,7 +569,7 @@ TEST(WriteTest, UnknownDevices) {
         index->Get("no").status(), index->Get("").status()}) {
     EXPECT_EQ(ErrorCodeOf(status), ErrorCode::kDeviceNotFound) << status;
   }
-  EXPECT_EQ(index->SetConnected("no", true, At(0)), std::nullopt);
+  EXPECT_EQ(index->SetConnected("no", true, At(0)), TwinConnection());
   EXPECT_EQ(index->Find("no"), std::nullopt);
 }
 
@@ -711,14 +711,14 @@ TEST(StatusTest, EnabledAndConnected) {
   ASSERT_TRUE(index->SetEnabled("a", true, At(3)).ok());
   EXPECT_EQ(Shown(*index, "a", {"status"}), "\"enabled\"");
 
-  EXPECT_EQ(index->SetConnected("a", false, At(4)), std::nullopt);
-  const auto location = index->SetConnected("a", true, At(5));
-  ASSERT_TRUE(location.has_value());
-  EXPECT_EQ(location, index->Find("a"));
+  EXPECT_FALSE(index->SetConnected("a", false, At(4)).changed);
+  EXPECT_TRUE(index->SetConnected("a", true, At(5)).changed);
   EXPECT_EQ(Shown(*index, "a", {"connectionState"}), "\"Connected\"");
   EXPECT_EQ(Shown(*index, "a", {"lastActivityTime"}),
             "\"2030-01-01T00:00:05.0000000Z\"");
-  EXPECT_EQ(index->SetConnected("a", true, At(6)), std::nullopt);
+  EXPECT_FALSE(index->SetConnected("a", true, At(6)).changed);
+  const auto location = index->Find("a");
+  ASSERT_TRUE(location.has_value());
   Shard& shard = index->shard(location->shard);
   absl::ReaderMutexLock lock(&shard.mutex);
   EXPECT_TRUE(shard.IsConnected(location->row));
@@ -971,7 +971,7 @@ class Recorder final : public TwinObserver {
         const bool connected = change.kind == Kind::kConnected;
         log +=
             absl::StrCat(connected ? "connected " : "disconnected ", id, ";");
-        EXPECT_TRUE(copy_->SetConnected(id, connected, change.time));
+        EXPECT_TRUE(copy_->SetConnected(id, connected, change.time).changed);
         EXPECT_EQ(change.after.connected, connected);
         return;
       }

@@ -44,10 +44,10 @@ class Model {
       }
       case 3: {
         const bool connected = random_() % 2 == 0;
-        const auto location = index->SetConnected(id, connected, Now());
-        ASSERT_EQ(location.has_value(),
-                  twin != nullptr && twin->connected != connected);
-        if (location.has_value()) twin->SetConnected(connected, second_);
+        const TwinConnection met = index->SetConnected(id, connected, Now());
+        ASSERT_EQ(met.known, twin != nullptr);
+        ASSERT_EQ(met.changed, twin != nullptr && twin->connected != connected);
+        if (met.changed) twin->SetConnected(connected, second_);
         break;
       }
       case 4: {

@@ -97,6 +97,17 @@ TEST(RowSetTest, DenseRunsWithGaps) {
   ExpectIs(RowSet(BitmapOf(rows)), rows);
 }
 
+TEST(RowSetTest, DenseRunWithoutGaps) {
+  for (const auto& [first, end] :
+       {std::pair(0, 1025), {700, 2300}, {15'000, 16'384}, {1, 16'384}}) {
+    std::set<int> rows;
+    for (int row = first; row < end; ++row) rows.insert(row);
+    ExpectIs(RowSet(BitmapOf(rows)), rows);
+    rows.erase(first + 512);
+    ExpectIs(RowSet(BitmapOf(rows)), rows);
+  }
+}
+
 TEST(RowSetTest, Moves) {
   std::set<int> rows = {5, 7};
   RowSet set(BitmapOf(rows));

@@ -56,6 +56,7 @@ Dispatcher::Dispatcher(const Options& options)
       clock_(*options.clock),
       executor_(*options.executor),
       transport_(*options.transport),
+      wants_device_ids_(transport_.wants_device_ids()),
       commit_(*options.commit),
       index_(*options.index),
       notifier_(*options.notifier),
@@ -133,6 +134,7 @@ bool Dispatcher::RunOne(int worker) {
   const bool found = ExpireTimers(now);
   Work* work = static_cast<Work*>(ready_.Pop());
   if (work == nullptr) return found;
+  queued_.fetch_sub(1, std::memory_order_relaxed);
   const std::shared_ptr<void> owner = std::move(work->owner);
   work->Begin();
   if (work->kind == Work::Kind::kEvaluation) {
@@ -184,6 +186,7 @@ void Dispatcher::Push(Work* work, Job& job) {
   const uint64_t key = CatchUp(job.virtual_time, ready_.virtual_time(priority));
   job.virtual_time.fetch_add(static_cast<uint64_t>(work->charged),
                              std::memory_order_relaxed);
+  queued_.fetch_add(1, std::memory_order_relaxed);
   ready_.Push(work, key, priority);
   workers_->Wake();
 }
@@ -399,10 +402,17 @@ void Dispatcher::OnOutcomes(absl::Span<const Outcome> outcomes) {
   }
 }
 
-void Dispatcher::OnConnections(absl::Span<const ConnectionChange> changes) {
+void Dispatcher::OnConnections(absl::Span<const ConnectionChange> changes,
+                               absl::Span<ConnectionAnswer> answers) {
+  MUSTER_CHECK(answers.empty() || answers.size() == changes.size());
   const absl::Time now = clock_.Now();
-  for (const ConnectionChange& change : changes) {
-    index_.SetConnected(change.device_id, change.connected, now);
+  for (size_t i = 0; i < changes.size(); ++i) {
+    const ConnectionChange& change = changes[i];
+    const TwinConnection met = index_.SetConnected(
+        change.device_id, change.connected, now, change.link);
+    if (!answers.empty()) {
+      answers[i] = {.known = met.known, .previous_link = met.previous_link};
+    }
   }
 }
 
@@ -447,10 +457,25 @@ void Dispatcher::OnRowChanged(Shard& shard, int row) {
 }
 
 DispatcherStats Dispatcher::Stats() const {
-  return {dispatched_.load(std::memory_order_relaxed),
-          dropped_.load(std::memory_order_relaxed),
-          snapshots_.load(std::memory_order_relaxed),
-          snapshots_failed_.load(std::memory_order_relaxed), workers_->Stats()};
+  DispatcherStats stats;
+  for (size_t i = 0; i < jobs_by_status_.size(); ++i) {
+    stats.jobs[i] = jobs_by_status_[i].load(std::memory_order_relaxed);
+  }
+  stats.ready_queue_depth = queued_.load(std::memory_order_relaxed);
+  stats.executions_dispatched = dispatched_.load(std::memory_order_relaxed);
+  stats.executions_pending = pending_.load(std::memory_order_relaxed);
+  stats.executions_in_flight = in_flight_.load(std::memory_order_relaxed);
+  {
+    absl::MutexLock lock(&ended_mutex_);
+    stats.executions_ended = ended_;
+  }
+  stats.first_dispatch = first_dispatch_.Read();
+  stats.execution_time = execution_time_.Read();
+  stats.outcomes_dropped = dropped_.load(std::memory_order_relaxed);
+  stats.snapshots = snapshots_.load(std::memory_order_relaxed);
+  stats.snapshots_failed = snapshots_failed_.load(std::memory_order_relaxed);
+  stats.workers = workers_->Stats();
+  return stats;
 }
 
 }  // namespace muster

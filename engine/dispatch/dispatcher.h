@@ -24,6 +24,7 @@
 #ifndef ENGINE_DISPATCH_DISPATCHER_H_
 #define ENGINE_DISPATCH_DISPATCHER_H_
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -50,7 +51,9 @@
 #include "engine/dispatch/outcome_list.h"
 #include "engine/journal/group_commit.h"
 #include "engine/journal/record.h"
+#include "engine/model/error.h"
 #include "engine/model/job.h"
+#include "engine/model/job_status.h"
 #include "engine/model/profile.h"
 #include "engine/query/options.h"
 #include "engine/query/statement.h"
@@ -58,6 +61,7 @@
 #include "engine/schedule/deadline_store.h"
 #include "engine/schedule/delay_queue.h"
 #include "engine/schedule/executor.h"
+#include "engine/schedule/latency_histogram.h"
 #include "engine/schedule/pacer.h"
 #include "engine/schedule/ready_queue.h"
 #include "engine/schedule/workers.h"
@@ -88,6 +92,18 @@ struct JobPage {
   std::string continuation;  // Empty: no more.
 };
 
+// Executions of one job, of one device, of both or of all.
+struct ExecutionFilter {
+  std::string job_id;     // Empty: of all jobs.
+  std::string device_id;  // Empty: of all devices.
+  std::optional<ExecutionStatus> status;
+};
+
+struct ExecutionPage {
+  std::vector<ExecutionRecord> executions;
+  std::string continuation;  // Empty: no more.
+};
+
 struct RecordPage {
   std::vector<std::string> rows;  // JSON text: contract 3.1.
   std::string continuation;       // Empty: no more.
@@ -99,8 +115,30 @@ struct CancelOptions {
   bool cancel_running = false;
 };
 
+// Executions that have ended: what the statistics of jobs have grown by.
+struct EndedExecutions {
+  int64_t succeeded = 0;
+  int64_t canceled = 0;  // A job's failed_count has these too.
+  std::map<ErrorCode, int64_t> failed;
+};
+
 struct DispatcherStats {
+  // Jobs that are kept, by JobStatus: those that ended within the last
+  // kJobHistoryDays too.
+  std::array<int64_t, kJobStatusCount> jobs{};
+  int64_t ready_queue_depth = 0;      // Slices and evaluations that wait.
   int64_t executions_dispatched = 0;  // Sent, or patched.
+  // Of all jobs, as their statistics show them.
+  int64_t executions_pending = 0;
+  int64_t executions_in_flight = 0;
+  EndedExecutions executions_ended;
+  // From the moment when a job may be dispatched (its creation or, later, its
+  // start time) to its first dispatch.  Not of jobs that had started before a
+  // restart.
+  LatencyCounts first_dispatch;
+  // From dispatch to the end of an execution, timeouts included; only of those
+  // that were dispatched, and not before a restart.
+  LatencyCounts execution_time;
   // Late or repeated (I9), or beyond kOutcomesQueuedMax of a slice.
   int64_t outcomes_dropped = 0;
   int64_t snapshots = 0;         // Taken of partitions ...
@@ -192,6 +230,11 @@ class Dispatcher : public TransportSink,
   absl::Status ForEachExecution(
       absl::string_view job_id,
       absl::FunctionRef<void(const ExecutionRecord&)> visit) const;
+  absl::StatusOr<ExecutionPage> ListExecutions(
+      const ExecutionFilter& filter, int page_size,
+      absl::string_view continuation) const;
+  absl::StatusOr<ExecutionRecord> GetExecution(
+      absl::string_view job_id, absl::string_view device_id) const;
   absl::StatusOr<RecordPage> QueryRecords(const Statement& statement,
                                           int page_size,
                                           absl::string_view continuation) const;
@@ -201,7 +244,8 @@ class Dispatcher : public TransportSink,
 
   // TransportSink.
   void OnOutcomes(absl::Span<const Outcome> outcomes) override;
-  void OnConnections(absl::Span<const ConnectionChange> changes) override;
+  void OnConnections(absl::Span<const ConnectionChange> changes,
+                     absl::Span<ConnectionAnswer> answers) override;
   void OnReady() override;
 
   // The device of this row came back, or is not to be waited for any more:
@@ -241,6 +285,8 @@ class Dispatcher : public TransportSink,
     std::vector<Notifier::Notification> notifications;
     StatisticsDelta delta;
     int64_t rows = 0;  // Served by this run.
+    // What ends in this run was dispatched by this process.
+    bool timed = true;
     Slice::Stamp now;  // One instant for the whole run.
 
     // Before a run; `rows` and `now` are set in it.
@@ -254,6 +300,15 @@ class Dispatcher : public TransportSink,
     }
   };
 
+  // What has ended in a run, for DispatcherStats: a line for all that ended
+  // alike and began together, one or two for most runs.
+  struct Ended {
+    ExecutionStatus status;
+    ErrorCode error;
+    absl::Duration time;  // Infinite: not dispatched, or before a restart.
+    int64_t count;
+  };
+
   // What a run has to do when its records are durable.  Pooled, so that their
   // callback allocates nothing.
   struct RunCommit {
@@ -262,6 +317,7 @@ class Dispatcher : public TransportSink,
     SliceWork* work = nullptr;
     bool new_range = false;
     StatisticsDelta delta;
+    std::vector<Ended> ended;
     std::vector<Notifier::Notification> notifications;
   };
 
@@ -322,6 +378,11 @@ class Dispatcher : public TransportSink,
   // shown.
   void Abandon(Job& job);
   void Publish(const JobPtr& job, const StatisticsDelta& delta);
+  // Of a job that is visible.
+  void SetStatus(Job& job, JobStatus status)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(job.mutex);
+  // For DispatcherStats::jobs: one more of these, or one less.
+  void CountJob(JobStatus status, int64_t change);
   // Journals the end; the job shows it once that is durable.
   void EndJob(const JobPtr& job, JobStatus status);
   void FinishEnd(const JobPtr& job, JobStatus status, absl::Time end_time);
@@ -329,6 +390,8 @@ class Dispatcher : public TransportSink,
   void RemoveExpired(JobPtr job);
   void ForgetSlices(const JobPtr& job);
   bool IsExpired(const Job& job) const;
+  // What the job shows has changed: tells its watchers.
+  void ShowChange(Job& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(job.mutex);
   void NotifyWatchers(Job& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(job.mutex);
   void DeliverToWatcher(const JobPtr& job,
                         const std::shared_ptr<JobWatcher>& watcher);
@@ -337,13 +400,21 @@ class Dispatcher : public TransportSink,
 
   // ---- a slice's run (slice_run.cc)
   void RunSlice(SliceWork& work, Scratch& scratch);
+  // The outcome that was taken last, and the number of its result.
+  struct LastResult {
+    OutcomeCode code;
+    int32_t status;
+    absl::string_view payload;
+    std::optional<uint16_t> number;  // Valid until the next AddResult().
+  };
   void TakeOutcomes(SliceWork& work,
                     const OutcomeBlock<OutcomePolicy>* outcomes,
                     Scratch& scratch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
   void GiveBackOutcomes(OutcomeBlock<OutcomePolicy>* outcomes);
   void TakeOutcome(SliceWork& work, const OutcomeEntry& entry,
-                   absl::string_view payload, Scratch& scratch)
+                   absl::string_view payload, LastResult& last,
+                   Scratch& scratch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
   void ExpireResponses(SliceWork& work, Scratch& scratch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
@@ -356,13 +427,32 @@ class Dispatcher : public TransportSink,
   bool ApplyPatches(SliceWork& work, Scratch& scratch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
   int64_t TakeTokens(SliceWork& work, int64_t wanted);
+  // Whether a method for the row's device can go out.  A twin may say that its
+  // device is connected, as a document did, while nobody has reported it: a
+  // transport that goes by links has no way to it.
+  bool IsReachable(const Shard& shard, int row) const
+      ABSL_SHARED_LOCKS_REQUIRED(shard.mutex);
   void FinishExecution(SliceWork& work, Slice::Rank rank,
                        const ExecutionResult& result, Scratch& scratch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
+  // The result's number in the slice; it is recorded if it is new there.
+  uint16_t AddResult(SliceWork& work, const ExecutionResult& result,
+                     Scratch& scratch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
+  void FinishAs(SliceWork& work, Slice::Rank rank, uint16_t result,
+                Scratch& scratch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
   void JournalRun(SliceWork& work, Scratch& scratch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(work.shard->mutex);
   static void FinishRun(std::unique_ptr<RunCommit> commit,
                         const absl::Status& status);
+  // Fills `*ended` with what `scratch.finished` has.
+  static void SumUp(const SliceWork& work, const Scratch& scratch,
+                    std::vector<Ended>* ended)
+      ABSL_SHARED_LOCKS_REQUIRED(work.shard->mutex);
+  void Count(absl::Span<const Ended> ended);
+  // Something of the job has been dispatched.
+  void NoteDispatch(Job& job);
   // `at_once`: in the run that took the range.
   void SendRange(SliceWork& work, bool at_once);
   // Forgets the checks whose executions have all ended, and plans the next.
@@ -410,6 +500,7 @@ class Dispatcher : public TransportSink,
   Clock& clock_;
   Executor& executor_;
   Transport& transport_;
+  const bool wants_device_ids_;  // The transport's word.
   GroupCommit& commit_;
   TwinIndex& index_;
   Notifier& notifier_;
@@ -425,6 +516,17 @@ class Dispatcher : public TransportSink,
   std::atomic<int64_t> slices_retained_{0};
   std::atomic<int64_t> dispatched_{0};
   std::atomic<int64_t> dropped_{0};
+
+  // For Stats(); relaxed, as nothing is decided by them.
+  std::array<std::atomic<int64_t>, kJobStatusCount> jobs_by_status_{};
+  std::atomic<int64_t> queued_{0};  // Items in ready_.
+  std::atomic<int64_t> pending_{0};
+  std::atomic<int64_t> in_flight_{0};
+  LatencyHistogram first_dispatch_;
+  LatencyHistogram execution_time_;
+  mutable absl::Mutex ended_mutex_;
+  EndedExecutions ended_ ABSL_GUARDED_BY(ended_mutex_);
+
   // Held while a snapshot is taken; comes before every other lock.
   absl::Mutex snapshot_mutex_;
   absl::Mutex snapshots_due_mutex_;
@@ -471,6 +573,8 @@ class Dispatcher : public TransportSink,
   // Newest first, then by id: the order of listings.
   using ListKey = std::pair<int64_t, std::string>;  // -Unix nanoseconds.
   static ListKey ListKeyOf(const Job& job);
+  // The first listed job behind the key, or at it; nullptr: there is none.
+  JobPtr NextListed(const ListKey& key, bool inclusive) const;
 
   mutable absl::Mutex jobs_mutex_;
   absl::flat_hash_map<std::string, JobPtr> jobs_ ABSL_GUARDED_BY(jobs_mutex_);

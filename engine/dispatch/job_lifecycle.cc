@@ -62,6 +62,7 @@ JobInfo Job::Info() const {
   info.end_time = end_time;
   if (status == JobStatus::kFailed) info.failure_reason = failure_reason;
   info.statistics = statistics;
+  info.revision = revision;
   return info;
 }
 
@@ -88,6 +89,12 @@ Dispatcher::JobPtr Dispatcher::MakeJob(const JobRequest& request,
   job->request = request;
   job->partition =
       PartitionOfHash(DeviceHash(request.job_id), commit_.partition_count());
+  {
+    absl::MutexLock lock(&job->mutex);
+    job->revision = static_cast<int64_t>(commit_.epoch(job->partition))
+                        << Job::kRevisionCountBits |
+                    1;
+  }
   if (const auto* method = std::get_if<MethodAction>(&request.action)) {
     job->method = std::make_shared<MethodCall>(
         MethodCall{method->method_name, method->payload,
@@ -103,6 +110,7 @@ Dispatcher::JobPtr Dispatcher::MakeJob(const JobRequest& request,
 }
 
 absl::StatusOr<JobInfo> Dispatcher::CreateJob(const JobRequest& request) {
+  const absl::Duration asked = clock_.Monotonic();
   if (!options_.profile.jobs_available) {
     return MakeError(ErrorCode::kOperationNotAvailableInCurrentTier,
                      absl::StrCat("jobs are not available in the profile \"",
@@ -170,7 +178,10 @@ absl::StatusOr<JobInfo> Dispatcher::CreateJob(const JobRequest& request) {
     }
     record.job = job->serial = next_serial_++;
     job->active = due;
-    if (due) ++active_jobs_;
+    if (due) {
+      ++active_jobs_;
+      job->due_since = asked;
+    }
     jobs_.emplace(request.job_id, job);
   }
   {
@@ -202,6 +213,7 @@ void Dispatcher::FinishCreate(const JobPtr& job, const absl::Status& status) {
     absl::MutexLock lock(&jobs_mutex_);
     job->visible = true;
     listing_.emplace(ListKeyOf(*job), job);
+    CountJob(JobStatus::kQueued, 1);
   }
   Post(&Dispatcher::PickUp, job);
 }
@@ -277,6 +289,14 @@ absl::StatusOr<JobPage> Dispatcher::ListJobs(
   return page;
 }
 
+Dispatcher::JobPtr Dispatcher::NextListed(const ListKey& key,
+                                          bool inclusive) const {
+  absl::ReaderMutexLock lock(&jobs_mutex_);
+  auto it = inclusive ? listing_.lower_bound(key) : listing_.upper_bound(key);
+  while (it != listing_.end() && IsExpired(*it->second)) ++it;
+  return it == listing_.end() ? nullptr : it->second;
+}
+
 // --------------------------------------------------------------- admission
 
 void Dispatcher::PickUp(JobPtr job) {
@@ -294,8 +314,8 @@ void Dispatcher::PickUp(JobPtr job) {
       --active_jobs_;
     }
     if (job->status != JobStatus::kScheduled) {
-      job->status = JobStatus::kScheduled;  // T2
-      NotifyWatchers(*job);
+      SetStatus(*job, JobStatus::kScheduled);  // T2
+      ShowChange(*job);
     }
   }
   AddWallTimer(JobTimer::kStart, *job, job->start_time);
@@ -321,6 +341,7 @@ void Dispatcher::BecomeDue(const JobPtr& job) {
       job->active = true;
       ++active_jobs_;
     }
+    job->due_since = std::min(job->due_since, clock_.Monotonic());
     due_.emplace(key, job);
   }
   StartDueJobs();
@@ -328,8 +349,8 @@ void Dispatcher::BecomeDue(const JobPtr& job) {
   if (!due_.contains(key)) return;
   absl::MutexLock job_lock(&job->mutex);
   if (job->status == JobStatus::kScheduled) {
-    job->status = JobStatus::kQueued;  // T4: there is no slot.
-    NotifyWatchers(*job);
+    SetStatus(*job, JobStatus::kQueued);  // T4: there is no slot.
+    ShowChange(*job);
   }
 }
 
@@ -515,10 +536,11 @@ void Dispatcher::FinishEvaluation(const JobPtr& job) {
       absl::MutexLock lock(&job->mutex);
       job->phase = JobPhase::kRunning;
       job->statistics = JobStatistics{device_count, 0, 0, 0, device_count};
-      job->status = JobStatus::kRunning;
+      self->SetStatus(*job, JobStatus::kRunning);
+      self->pending_.fetch_add(device_count, std::memory_order_relaxed);
       // Release: whoever sees it sees the slices.
       job->running.store(true, std::memory_order_release);
-      self->NotifyWatchers(*job);
+      self->ShowChange(*job);
     }
     self->Post(&Dispatcher::BeginRunning, job);
   };
@@ -638,14 +660,27 @@ void Dispatcher::Publish(const JobPtr& job, const StatisticsDelta& delta) {
     s.running_count += delta.running;
     s.succeeded_count += delta.succeeded;
     s.failed_count += delta.failed;
+    pending_.fetch_add(delta.pending, std::memory_order_relaxed);
+    in_flight_.fetch_add(delta.running, std::memory_order_relaxed);
     MUSTER_DCHECK(s.device_count == s.pending_count + s.running_count +
                                         s.succeeded_count + s.failed_count);
-    if (!delta.empty()) NotifyWatchers(*job);
+    if (!delta.empty()) ShowChange(*job);
     if (s.pending_count + s.running_count > 0) return;
     job->phase = JobPhase::kEnding;
     final_status = job->final_status;
   }
   EndJob(job, final_status);
+}
+
+void Dispatcher::SetStatus(Job& job, JobStatus status) {
+  CountJob(job.status, -1);
+  CountJob(status, 1);
+  job.status = status;
+}
+
+void Dispatcher::CountJob(JobStatus status, int64_t change) {
+  jobs_by_status_[static_cast<size_t>(status)].fetch_add(
+      change, std::memory_order_relaxed);
 }
 
 void Dispatcher::EndJob(const JobPtr& job, JobStatus status) {
@@ -684,9 +719,9 @@ void Dispatcher::FinishEnd(const JobPtr& job, JobStatus status,
   {
     absl::MutexLock lock(&job->mutex);
     job->phase = JobPhase::kEnded;
-    job->status = status;
+    SetStatus(*job, status);
     job->end_time = end_time;
-    NotifyWatchers(*job);
+    ShowChange(*job);
   }
   if (!job->history_timed.exchange(true)) {
     AddWallTimer(JobTimer::kHistoryEnd, *job,
@@ -705,6 +740,10 @@ void Dispatcher::RemoveExpired(JobPtr job) {
     AddWallTimer(JobTimer::kHistoryEnd, *job,
                  end + absl::Hours(24) * kJobHistoryDays);
     return;
+  }
+  {
+    absl::MutexLock lock(&job->mutex);
+    CountJob(job->status, -1);
   }
   {
     absl::MutexLock lock(&jobs_mutex_);
@@ -852,6 +891,11 @@ absl::StatusOr<std::shared_ptr<JobWatcher>> Dispatcher::WatchJob(
   (*found)->watchers.push_back(watcher);
   NotifyWatchers(**found);
   return watcher;
+}
+
+void Dispatcher::ShowChange(Job& job) {
+  ++job.revision;
+  NotifyWatchers(job);
 }
 
 void Dispatcher::NotifyWatchers(Job& job) {

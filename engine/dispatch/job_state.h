@@ -48,6 +48,8 @@ struct ShardState {
 struct Range {
   std::vector<Slice::Rank> ranks;
   std::vector<AttemptKey> attempts;
+  std::vector<uint64_t> links;
+  // If the transport wants them:
   std::string id_bytes;           // Device ids, one after the other ...
   std::vector<uint32_t> id_ends;  // ... and where each ends.
   std::vector<absl::string_view> device_ids;
@@ -57,6 +59,7 @@ struct Range {
     recorded = false;
     ranks.clear();
     attempts.clear();
+    links.clear();
     id_bytes.clear();
     id_ends.clear();
     device_ids.clear();
@@ -208,6 +211,9 @@ enum class JobPhase : uint8_t {
 };
 
 struct Job : std::enable_shared_from_this<Job> {
+  // Of `revision`: 8 million epochs of 10^12 changes.
+  static constexpr int kRevisionCountBits = 40;
+
   // What ends the pending, and perhaps the running, executions.
   enum Close : uint32_t {
     kConnectTimeout = 1,  // Waiting ones fail.
@@ -232,6 +238,9 @@ struct Job : std::enable_shared_from_this<Job> {
   std::vector<std::unique_ptr<SliceWork>> slices;
   uint64_t run = 0;         // Of its evaluation: TargetsRecord::run.
   absl::Time started_time;  // Of every record: contract 3.1 createdDateTimeUtc.
+  // Since when it may be dispatched: its creation or, later, its start time, on
+  // the monotonic clock; infinite if that was before a restart.
+  absl::Duration due_since = absl::InfiniteDuration();
   // Of its execution time, what had passed when the engine recovered it.
   absl::Duration ran_before = absl::ZeroDuration();
 
@@ -245,6 +254,8 @@ struct Job : std::enable_shared_from_this<Job> {
   // There is a timer for the end of its history: one, also if it ends while it
   // is being recovered.
   std::atomic<bool> history_timed{false};
+  // Something of it has been dispatched by this process.
+  std::atomic<bool> dispatched{false};
   // Its history is over: what its cuts name may be forgotten.
   std::atomic<bool> expired{false};
 
@@ -270,6 +281,10 @@ struct Job : std::enable_shared_from_this<Job> {
   std::optional<absl::Time> end_time ABSL_GUARDED_BY(mutex);
   std::string failure_reason ABSL_GUARDED_BY(mutex);
   std::optional<JobStatistics> statistics ABSL_GUARDED_BY(mutex);
+  // Grows with each change of what Info() shows.  The journal's epoch is in its
+  // upper bits, so that the first value after a restart is beyond the last one
+  // before, which nobody has written down.
+  int64_t revision ABSL_GUARDED_BY(mutex) = 0;
   std::vector<std::shared_ptr<JobWatcher>> watchers ABSL_GUARDED_BY(mutex);
 
   JobInfo Info() const;

@@ -1,6 +1,7 @@
 #include "engine/dispatch/notifier.h"
 
 #include <iterator>
+#include <utility>
 
 namespace muster {
 
@@ -20,9 +21,23 @@ void Notifier::Add(int partition, std::vector<Notification> notifications) {
     p.queue.insert(p.queue.end(),
                    std::make_move_iterator(notifications.begin()),
                    std::make_move_iterator(notifications.end()));
-    if (p.scheduled) return;
-    p.scheduled = true;
+    if (std::exchange(p.scheduled, true)) return;
   }
+  Schedule(partition);
+}
+
+void Notifier::AddErased(int partition, uint64_t link) {
+  Partition& p = *partitions_[partition];
+  {
+    absl::MutexLock lock(&p.mutex);
+    if (p.stopped) return;
+    p.erased.push_back(link);
+    if (std::exchange(p.scheduled, true)) return;
+  }
+  Schedule(partition);
+}
+
+void Notifier::Schedule(int partition) {
   executor_->Run([self = weak_from_this(), partition]() {
     if (auto notifier = self.lock()) notifier->Deliver(partition);
   });
@@ -31,24 +46,35 @@ void Notifier::Add(int partition, std::vector<Notification> notifications) {
 void Notifier::Deliver(int partition) {
   Partition& p = *partitions_[partition];
   std::vector<Notification> batch;
+  std::vector<uint64_t> erased;
   std::vector<DesiredNotification> views;
   while (true) {
     {
       absl::MutexLock lock(&p.mutex);
       batch.clear();
+      erased.clear();
       p.delivering = false;
-      if (!p.stopped) batch.swap(p.queue);
-      if (batch.empty()) {
+      if (!p.stopped) {
+        batch.swap(p.queue);
+        erased.swap(p.erased);
+      }
+      if (batch.empty() && erased.empty()) {
         p.scheduled = false;
         return;
       }
       p.delivering = true;
     }
-    views.clear();
-    for (const Notification& n : batch) {
-      views.push_back({n.device_id, *n.patch, n.version});
+    if (!batch.empty()) {
+      views.clear();
+      for (const Notification& n : batch) {
+        views.push_back({.device_id = n.device_id,
+                         .link = n.link,
+                         .patch = *n.patch,
+                         .version = n.version});
+      }
+      transport_->NotifyDesired(views);
     }
-    transport_->NotifyDesired(views);
+    if (!erased.empty()) transport_->Disconnect(erased);
   }
 }
 
@@ -57,6 +83,7 @@ void Notifier::Stop() {
     absl::MutexLock lock(&p->mutex);
     p->stopped = true;
     p->queue.clear();
+    p->erased.clear();
     p->mutex.Await(absl::Condition(
         +[](Partition* q)
              ABSL_NO_THREAD_SAFETY_ANALYSIS { return !q->delivering; },

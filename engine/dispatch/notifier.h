@@ -1,4 +1,5 @@
-// Notifier: tells devices of new desired properties, in order.
+// Notifier: tells devices of new desired properties, in order, and the
+// transport of devices that are no more.
 //
 // Writers add notifications in the order of the versions; one callback at a
 // time per partition takes them to the transport.  So the order holds although
@@ -29,27 +30,37 @@ class Notifier : public std::enable_shared_from_this<Notifier> {
 
   // A patch is shared by all devices that get it.
   struct Notification {
-    std::string device_id;
+    std::string device_id;  // Empty unless the transport wants ids.
+    uint64_t link = 0;      // Of the device's connection.
     std::shared_ptr<const std::string> patch;  // JSON text.
     int64_t version = 0;
   };
 
   // Queues; never calls the transport itself.
   void Add(int partition, std::vector<Notification> notifications);
+  // The same for the connection of a device whose twin was erased; behind what
+  // the device has been told.
+  void AddErased(int partition, uint64_t link);
 
   // Drops what has not been told, and returns when the transport is called no
   // more.
   void Stop();
 
+  // Whether notifications have to name the device.
+  bool wants_device_ids() const { return transport_->wants_device_ids(); }
+
  private:
   struct Partition {
     absl::Mutex mutex;
     std::vector<Notification> queue ABSL_GUARDED_BY(mutex);
+    std::vector<uint64_t> erased ABSL_GUARDED_BY(mutex);  // Links.
     bool scheduled ABSL_GUARDED_BY(mutex) = false;
     bool delivering ABSL_GUARDED_BY(mutex) = false;
     bool stopped ABSL_GUARDED_BY(mutex) = false;
   };
 
+  // Has the executor call Deliver(); of whoever has set `scheduled`.
+  void Schedule(int partition);
   void Deliver(int partition);
 
   Executor* const executor_;

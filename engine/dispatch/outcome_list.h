@@ -21,6 +21,7 @@
 #ifndef ENGINE_DISPATCH_OUTCOME_LIST_H_
 #define ENGINE_DISPATCH_OUTCOME_LIST_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -44,6 +45,15 @@ inline constexpr int kOutcomesPerBlock = 256;
 // Outcomes that wait in one slice.  Each of its executions has one attempt
 // under way at a time: more are repeats, or late ones.
 inline constexpr uint32_t kOutcomesQueuedMax = 4 * kShardRowsMax;
+
+// Bytes of payloads that wait in one slice: one KiB for each of those.
+inline constexpr size_t kOutcomeBytesQueuedMax = size_t{64} << 20;
+inline constexpr size_t kOutcomeBytesEach =
+    kOutcomeBytesQueuedMax / kOutcomesQueuedMax;
+static_assert(kOutcomeBytesEach * kOutcomesQueuedMax == kOutcomeBytesQueuedMax);
+// An empty list has room for any block.
+static_assert(kOutcomesPerBlock * kMethodPayloadSizeMax <=
+              kOutcomeBytesQueuedMax);
 
 // Blocks that a pool keeps for ever, once it has needed them: 131,072 outcomes,
 // 1.6 MB.
@@ -74,8 +84,12 @@ struct OutcomePolicy {
   }
 };
 
+// OutcomeEntry::payload_size of one whose payload is that of the entry before.
+inline constexpr uint32_t kSamePayload = ~uint32_t{0};
+
 struct OutcomeEntry {
-  uint32_t payload_size;  // Bytes of OutcomeBlock::payloads() that are its own.
+  // Bytes of OutcomeBlock::payloads() that are its own, or kSamePayload.
+  uint32_t payload_size;
   int32_t status;
   uint16_t rank;
   uint8_t attempt;
@@ -93,8 +107,11 @@ class OutcomeList;
 template <typename Policy>
 class alignas(64) OutcomeBlock {
  public:
-  // REQUIRES: fewer entries than Take() was told.  An answer that is larger
-  // than a device may give is noted as such, without its payload: O(1) in it.
+  // REQUIRES: fewer entries than Take() was told; payloads stay until the last
+  // one is added.  An answer that is larger than a device may give is noted as
+  // such, without its payload: O(1) in it.  So is one whose payload is the one
+  // before's, the same bytes in the same place, as of many devices that a
+  // gateway answers for at once: it is kept once.
   void Add(const AttemptKeyParts& parts, const Outcome& outcome) {
     MUSTER_DCHECK(entries_.size() < entries_.capacity());
     OutcomeCode code = outcome.code;
@@ -106,14 +123,26 @@ class alignas(64) OutcomeBlock {
         code = OutcomeCode::kResponseTooLarge;
       }
     }
-    entries_.push_back({static_cast<uint32_t>(payload.size()), outcome.status,
-                        parts.rank, parts.attempt, code});
-    payloads_.append(payload.data(), payload.size());
+    const bool same = !payload.empty() && payload.data() == last_.data() &&
+                      payload.size() == last_.size();
+    entries_.push_back(
+        {same ? kSamePayload : static_cast<uint32_t>(payload.size()),
+         outcome.status, parts.rank, parts.attempt, code});
+    if (!same) payloads_.append(payload.data(), payload.size());
+    last_ = payload;
   }
 
   const std::vector<OutcomeEntry>& entries() const { return entries_; }
   // One after the other, in the order of the entries.
   absl::string_view payloads() const { return payloads_; }
+
+  // How many outcomes it counts for in a list: as many as it has, or more if
+  // their payloads take more than kOutcomeBytesEach on average.
+  uint64_t weight() const {
+    return std::max<uint64_t>(
+        entries_.size(),
+        (payloads_.size() + kOutcomeBytesEach - 1) / kOutcomeBytesEach);
+  }
 
   // Of what TakeAll() returned: the block that was pushed after this one.
   OutcomeBlock* next() const { return link_; }
@@ -135,6 +164,7 @@ class alignas(64) OutcomeBlock {
   OutcomeBlock* link_ = nullptr;
   std::vector<OutcomeEntry> entries_;
   std::string payloads_;
+  absl::string_view last_;  // The last entry's payload, where it came from.
 };
 
 // Thread-safe.  Take() and GiveBack() are lock-free as long as no more than
@@ -178,6 +208,7 @@ class OutcomePool {
   void GiveBack(Block* block) {
     block->entries_.clear();
     block->payloads_.clear();
+    block->last_ = {};
     block->link_ = nullptr;
     if (!block->kept()) {
       delete block;
@@ -241,9 +272,10 @@ class OutcomePool {
   Block* blocks_[Policy::kBlocksKept + 1] = {};  // By number.
 };
 
-// What waits for one slice: at most kOutcomesQueuedMax outcomes.  Thread-safe;
-// TakeAll() by one thread at a time.  A cache line of its own, which is all
-// that pushers write.
+// What waits for one slice: at most kOutcomesQueuedMax outcomes and
+// kOutcomeBytesQueuedMax bytes of payloads.  Both limits are one, on the sum of
+// the blocks' weights.  Thread-safe; TakeAll() by one thread at a time.  A
+// cache line of its own, which is all that pushers write.
 template <typename Policy>
 class alignas(64) OutcomeList {
  public:
@@ -263,11 +295,11 @@ class alignas(64) OutcomeList {
     }
   }
 
-  // Adds the block; or, if more outcomes than may would wait then, returns
-  // false, and the block stays the caller's.  Lock-free: one CAS, repeated only
-  // if another push or take came between.
+  // Adds the block; or, if more than may would wait then, returns false, and
+  // the block stays the caller's.  Lock-free: one CAS, repeated only if another
+  // push or take came between.
   bool Push(Block* block) {
-    const uint64_t count = block->entries_.size();
+    const uint64_t count = block->weight();
     uint64_t top = top_.load(kRelaxed);
     while (true) {
       if (CountOf(top) + count > Policy::kQueuedMax) {
@@ -310,7 +342,7 @@ class alignas(64) OutcomeList {
   static constexpr auto kRelaxed = std::memory_order_relaxed;
 
   // A top is a block's address, of which the lowest 6 bits and the highest 16
-  // are zero, and how many outcomes wait.  Both in one word: no count can
+  // are zero, and the weight of what waits.  Both in one word: no count can
   // differ from what is there.
   static constexpr int kCountBits = 22;
   static constexpr int kAddressShift = 16;

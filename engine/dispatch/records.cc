@@ -1,12 +1,15 @@
 // Reading executions: one job's, or the collection devices.jobs (contract 3).
 #include <algorithm>
+#include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "engine/dispatch/dispatcher.h"
 #include "engine/model/error.h"
@@ -109,6 +112,196 @@ absl::Status Dispatcher::ForEachExecution(
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
+}
+
+namespace {
+
+// Where a listing of executions goes on: jobs in the order of their listing,
+// their slices by number, and targets by rank.
+struct ExecutionPlace {
+  std::pair<int64_t, std::string> job = {INT64_MIN, ""};
+  uint32_t slice = 0;
+  int rank = 0;
+};
+
+constexpr absl::string_view kExecutions = "executions";
+
+absl::StatusOr<ExecutionPlace> DecodePlace(absl::string_view continuation,
+                                           uint64_t hash) {
+  ExecutionPlace place;
+  if (continuation.empty()) return place;
+  absl::StatusOr<PageToken> token =
+      DecodePageToken(continuation, kExecutions, hash);
+  if (!token.ok()) return token.status();
+  const std::vector<std::string>& keys = token->last_key;
+  if (keys.size() != 4 || !absl::SimpleAtoi(keys[0], &place.job.first) ||
+      !absl::SimpleAtoi(keys[2], &place.slice) ||
+      !absl::SimpleAtoi(keys[3], &place.rank) || place.rank < 0 ||
+      place.rank > kShardRowsMax) {
+    return MakeError(ErrorCode::kArgumentInvalid,
+                     "the continuation is not one of a listing of executions");
+  }
+  place.job.second = keys[1];
+  return place;
+}
+
+std::string EncodePlace(const ExecutionPlace& place, uint64_t hash) {
+  return EncodePageToken({std::string(kExecutions),
+                          hash,
+                          {absl::StrCat(place.job.first), place.job.second,
+                           absl::StrCat(place.slice), absl::StrCat(place.rank)},
+                          0});
+}
+
+// A device whose executions are looked for.
+struct WantedDevice {
+  absl::string_view id;
+  int partition;
+  std::optional<TwinLocation> here;  // Where it lives now, if it does.
+};
+
+// The device's rank in the slice, or -1.
+int RankOf(const WantedDevice& device, const SliceWork& work)
+    ABSL_SHARED_LOCKS_REQUIRED(work.shard->mutex) {
+  const Shard& shard = *work.shard;
+  shard.mutex.AssertReaderHeld();  // It is the slice's.
+  int row = -1;
+  if (device.here.has_value() && device.here->shard == shard.index() &&
+      shard.IsPresent(device.here->row, work.cut) &&
+      shard.DeviceId(device.here->row) == device.id) {
+    row = device.here->row;
+  } else {
+    row = shard.FormerRowOf(device.id, work.cut);
+  }
+  return row < 0 ? -1 : work.slice.targets().RankOf(row);
+}
+
+// Adds executions of the job from `*place` on, up to `wanted` in all; true if
+// there is one more, which `*place` is then.  Notes the partitions that have to
+// be durable before anybody sees what was added.
+bool AddExecutions(const Job& job, const WantedDevice* device,
+                   std::optional<ExecutionStatus> status, size_t wanted,
+                   ExecutionPlace* place, std::vector<ExecutionRecord>* added,
+                   absl::flat_hash_set<int>* partitions) {
+  // The end that is shown is durable, and stands on all executions.
+  bool ended;
+  {
+    absl::MutexLock lock(&job.mutex);
+    ended = IsTerminal(job.status);
+  }
+  for (; place->slice < job.slices.size(); ++place->slice, place->rank = 0) {
+    const SliceWork& work = *job.slices[place->slice];
+    const int partition = work.shard->partition();
+    if (device != nullptr && device->partition != partition) continue;
+    int size = 0;
+    do {
+      absl::ReaderMutexLock lock(&work.shard->mutex);
+      if (job.expired.load()) return false;
+      size = work.slice.size();
+      int to = std::min(size, place->rank + kRanksPerHold);
+      int next = to;
+      if (device != nullptr) {
+        const int rank = RankOf(*device, work);
+        next = size;
+        to = rank < place->rank ? place->rank : rank + 1;
+        place->rank = std::max(place->rank, rank);
+      }
+      for (; place->rank < to; ++place->rank) {
+        const Slice::View view =
+            work.slice.Get(static_cast<Slice::Rank>(place->rank));
+        if (status.has_value() && view.status != *status) continue;
+        if (added->size() == wanted) return true;
+        const int row = work.slice.targets().RowAt(place->rank);
+        added->push_back(
+            MakeRecord(job, work.shard->DeviceIdAt(row, work.cut), view));
+        if (!ended) partitions->insert(partition);
+      }
+      place->rank = next;
+    } while (place->rank < size);
+  }
+  return false;
+}
+
+}  // namespace
+
+absl::StatusOr<ExecutionPage> Dispatcher::ListExecutions(
+    const ExecutionFilter& filter, int page_size,
+    absl::string_view continuation) const {
+  const uint64_t hash = HashForPageToken(absl::StrCat(
+      filter.job_id, "\n", filter.device_id, "\n",
+      filter.status.has_value() ? ExecutionStatusName(*filter.status) : "*"));
+  absl::StatusOr<ExecutionPlace> place = DecodePlace(continuation, hash);
+  if (!place.ok()) return place.status();
+  JobPtr job;
+  if (!filter.job_id.empty()) {
+    absl::StatusOr<JobPtr> found = FindJob(filter.job_id);
+    if (!found.ok()) return found.status();
+    job = *std::move(found);
+  }
+  std::optional<WantedDevice> device;
+  if (!filter.device_id.empty()) {
+    // One that comes later comes after every cut that there is.
+    device = {filter.device_id,
+              PartitionOfHash(DeviceHash(filter.device_id),
+                              commit_.partition_count()),
+              index_.Find(filter.device_id)};
+  }
+
+  // From the job that `*place` is in, or, if it is gone, the one after it.
+  const auto add = [&](const Job& next, ExecutionPage* page,
+                       absl::flat_hash_set<int>* partitions) {
+    if (ListKeyOf(next) != place->job) *place = {.job = ListKeyOf(next)};
+    if (!HasTargets(next)) return false;
+    return AddExecutions(next, device.has_value() ? &*device : nullptr,
+                         filter.status, static_cast<size_t>(page_size), &*place,
+                         &page->executions, partitions);
+  };
+  ExecutionPage page;
+  absl::flat_hash_set<int> partitions;
+  bool more = false;
+  if (job != nullptr) {
+    more = add(*job, &page, &partitions);
+  } else {
+    bool inclusive = true;
+    while (!more && (job = NextListed(place->job, inclusive)) != nullptr) {
+      more = add(*job, &page, &partitions);
+      inclusive = false;
+    }
+  }
+  if (more) page.continuation = EncodePlace(*place, hash);
+  for (const int partition : partitions) {
+    if (absl::Status s = commit_.Sync(partition); !s.ok()) {
+      return MakeError(
+          ErrorCode::kServiceUnavailable,
+          absl::StrCat("executions are not durable yet: ", s.message()));
+    }
+  }
+  return page;
+}
+
+absl::StatusOr<ExecutionRecord> Dispatcher::GetExecution(
+    absl::string_view job_id, absl::string_view device_id) const {
+  // Neither may be empty, which would mean any.
+  if (absl::StatusOr<JobPtr> job = FindJob(job_id); !job.ok()) {
+    return job.status();
+  }
+  ExecutionPage page;
+  if (!device_id.empty()) {
+    absl::StatusOr<ExecutionPage> found =
+        ListExecutions({.job_id = std::string(job_id),
+                        .device_id = std::string(device_id),
+                        .status = std::nullopt},
+                       1, "");
+    if (!found.ok()) return found.status();
+    page = *std::move(found);
+  }
+  if (page.executions.empty()) {
+    return MakeError(
+        ErrorCode::kDeviceNotFound,
+        absl::StrCat("Job ", job_id, " has no execution on the device \"",
+                     device_id, "\""));
+  }
+  return std::move(page.executions[0]);
 }
 
 // The slices of a job appear with its statistics, and are constant from then

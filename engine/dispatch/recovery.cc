@@ -212,6 +212,14 @@ absl::Status Dispatcher::RecoverJob(int partition, uint64_t serial,
     }
   }
 
+  {
+    absl::MutexLock lock(&job->mutex);
+    CountJob(job->status, 1);
+    if (job->status == JobStatus::kRunning) {
+      pending_.fetch_add(job->statistics->pending_count);
+      in_flight_.fetch_add(job->statistics->running_count);
+    }
+  }
   absl::MutexLock lock(&jobs_mutex_);
   job->visible = true;
   const bool running =
@@ -293,6 +301,7 @@ std::vector<Dispatcher::JobPtr> Dispatcher::JobsBySerial() const {
 
 void Dispatcher::CloseInterrupted() {
   Scratch scratch;
+  scratch.timed = false;
   for (const JobPtr& job : JobsBySerial()) {
     if (!job->running.load()) continue;
     for (auto& work : job->slices) {

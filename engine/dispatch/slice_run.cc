@@ -151,18 +151,21 @@ void Dispatcher::GiveBackOutcomes(OutcomeBlock<OutcomePolicy>* outcomes) {
   }
 }
 
+bool Dispatcher::IsReachable(const Shard& shard, int row) const {
+  return shard.IsConnected(row) &&
+         (wants_device_ids_ || shard.LinkOf(row) != 0);
+}
+
 void Dispatcher::FinishExecution(SliceWork& work, Slice::Rank rank,
                                  const ExecutionResult& result,
                                  Scratch& scratch) {
-  Slice& slice = work.slice;
-  if (slice.IsRunning(rank) && work.job->method != nullptr) {
-    // Those of before a restart were not counted.
-    std::vector<uint8_t>& in_flight = work.shard_state->in_flight;
-    const size_t row = static_cast<size_t>(slice.targets().RowAt(rank));
-    if (row < in_flight.size() && in_flight[row] > 0) --in_flight[row];
-  }
+  FinishAs(work, rank, AddResult(work, result, scratch), scratch);
+}
+
+uint16_t Dispatcher::AddResult(SliceWork& work, const ExecutionResult& result,
+                               Scratch& scratch) {
   bool is_new = false;
-  const uint16_t number = slice.AddResult(result, &is_new);
+  const uint16_t number = work.slice.AddResult(result, &is_new);
   if (is_new) {
     // JournalRun() will give the run the shard's next sequence.
     AppendRecord(
@@ -173,26 +176,44 @@ void Dispatcher::FinishExecution(SliceWork& work, Slice::Rank rank,
                      result.description},
         &scratch.results);
   }
+  return number;
+}
+
+void Dispatcher::FinishAs(SliceWork& work, Slice::Rank rank, uint16_t result,
+                          Scratch& scratch) {
+  Slice& slice = work.slice;
+  if (slice.IsRunning(rank) && work.job->method != nullptr) {
+    // Those of before a restart were not counted.
+    std::vector<uint8_t>& in_flight = work.shard_state->in_flight;
+    const size_t row = static_cast<size_t>(slice.targets().RowAt(rank));
+    if (row < in_flight.size() && in_flight[row] > 0) --in_flight[row];
+  }
   // The same instant for the whole run: the stamp is found again, not added.
-  slice.Finish(rank, slice.AddStamp(scratch.now), number, &scratch.delta);
-  scratch.finished.push_back({rank, number});
+  slice.Finish(rank, slice.AddStamp(scratch.now), result, &scratch.delta);
+  scratch.finished.push_back({rank, result});
 }
 
 void Dispatcher::TakeOutcomes(SliceWork& work,
                               const OutcomeBlock<OutcomePolicy>* outcomes,
                               Scratch& scratch) {
   scratch.now = Now();
+  LastResult last = {};
   for (; outcomes != nullptr; outcomes = outcomes->next()) {
     absl::string_view payloads = outcomes->payloads();
+    absl::string_view payload;
     for (const OutcomeEntry& entry : outcomes->entries()) {
-      TakeOutcome(work, entry, payloads.substr(0, entry.payload_size), scratch);
-      payloads.remove_prefix(entry.payload_size);
+      if (entry.payload_size != kSamePayload) {
+        payload = payloads.substr(0, entry.payload_size);
+        payloads.remove_prefix(entry.payload_size);
+      }
+      TakeOutcome(work, entry, payload, last, scratch);
     }
   }
 }
 
 void Dispatcher::TakeOutcome(SliceWork& work, const OutcomeEntry& entry,
-                             absl::string_view payload, Scratch& scratch) {
+                             absl::string_view payload, LastResult& last,
+                             Scratch& scratch) {
   Slice& slice = work.slice;
   if (entry.rank >= slice.size() || !slice.IsRunning(entry.rank) ||
       slice.attempt(entry.rank) != entry.attempt || work.IsUnsent(entry.rank)) {
@@ -200,9 +221,17 @@ void Dispatcher::TakeOutcome(SliceWork& work, const OutcomeEntry& entry,
     return;
   }
   if (entry.code != OutcomeCode::kNotConnected) {
-    // The last result again, as most are, costs no new ResultRecord.
-    FinishExecution(work, entry.rank,
-                    ResultOf(entry.code, entry.status, payload), scratch);
+    // Most are as the one before: nothing is compared but where it stands.
+    const bool same =
+        last.number.has_value() && last.code == entry.code &&
+        last.status == entry.status && last.payload.size() == payload.size() &&
+        (payload.empty() || last.payload.data() == payload.data());
+    if (!same) {
+      last = {entry.code, entry.status, payload,
+              AddResult(work, ResultOf(entry.code, entry.status, payload),
+                        scratch)};
+    }
+    FinishAs(work, entry.rank, *last.number, scratch);
     return;
   }
   const int row = slice.targets().RowAt(entry.rank);
@@ -210,7 +239,7 @@ void Dispatcher::TakeOutcome(SliceWork& work, const OutcomeEntry& entry,
   if (in_flight > 0) --in_flight;
   slice.Return(entry.rank, /*sent=*/true, &scratch.delta);
   scratch.returned.push_back({entry.rank, slice.attempt(entry.rank)});
-  if (!work.shard->IsPresent(row, work.cut) || !work.shard->IsConnected(row)) {
+  if (!work.shard->IsPresent(row, work.cut) || !IsReachable(*work.shard, row)) {
     return;  // TakeMethods() settles it.
   }
   // It may have come back already, or the transport contradicts itself: look
@@ -220,6 +249,7 @@ void Dispatcher::TakeOutcome(SliceWork& work, const OutcomeEntry& entry,
                  scratch.now.monotonic + kRecheckDelay)) {
     slice.Wait(entry.rank);
   } else {
+    last.number.reset();
     FinishExecution(work, entry.rank,
                     Failed(ErrorCode::kServerError,
                            "The transport does not reach a device that is "
@@ -270,7 +300,7 @@ void Dispatcher::CloseOpen(SliceWork& work, uint32_t reasons,
     const int row = slice.targets().RowAt(rank);
     if (!work.shard->IsPresent(row, work.cut)) return DeviceGone();
     if (is_method && !work.shard->IsEnabled(row)) return DeviceGone();
-    if (is_method && !work.shard->IsConnected(row)) {
+    if (is_method && !IsReachable(*work.shard, row)) {
       return Failed(ErrorCode::kDeviceNotOnline, kNotOnline);
     }
     if (reasons & Job::kDeadline) {
@@ -342,7 +372,7 @@ bool Dispatcher::TakeMethods(SliceWork& work, Scratch& scratch) {
     const int row = slice.targets().RowAt(rank);
     if (!shard.IsPresent(row, work.cut) || !shard.IsEnabled(row)) {
       FinishExecution(work, r, DeviceGone(), scratch);
-    } else if (!shard.IsConnected(row)) {
+    } else if (!IsReachable(shard, row)) {
       if (connect_expired) {
         FinishExecution(
             work, r, Failed(ErrorCode::kDeviceNotOnline, kNotOnline), scratch);
@@ -357,6 +387,8 @@ bool Dispatcher::TakeMethods(SliceWork& work, Scratch& scratch) {
       range->ranks.push_back(r);
       range->attempts.push_back(
           MakeAttemptKey({job.serial, work.number, r, slice.attempt(r)}));
+      range->links.push_back(shard.LinkOf(row));
+      if (!wants_device_ids_) continue;
       const absl::string_view id = shard.DeviceIdAt(row, work.cut);
       range->id_bytes.append(id.data(), id.size());
       range->id_ends.push_back(static_cast<uint32_t>(range->id_bytes.size()));
@@ -424,7 +456,9 @@ bool Dispatcher::ApplyPatches(SliceWork& work, Scratch& scratch) {
     FinishExecution(work, ranks[i], succeeded, scratch);
     if (job.desired_patch != nullptr && shard.IsConnected(row)) {
       scratch.notifications.push_back(
-          {std::string(shard.DeviceIdAt(row, work.cut)), job.desired_patch,
+          {wants_device_ids_ ? std::string(shard.DeviceIdAt(row, work.cut))
+                             : std::string(),
+           shard.LinkOf(row), job.desired_patch,
            shard.StateOf(row).desired_version});
     }
   }
@@ -432,6 +466,7 @@ bool Dispatcher::ApplyPatches(SliceWork& work, Scratch& scratch) {
   pacer_.Return(tokens - used);
   ChargeTokens(job, used);
   dispatched_.fetch_add(used, std::memory_order_relaxed);
+  if (used > 0) NoteDispatch(job);
   scratch.rows = used;
   return slice.ready_count() == 0;
 }
@@ -459,6 +494,7 @@ void Dispatcher::JournalRun(SliceWork& work, Scratch& scratch) {
   commit->new_range = new_range;
   commit->delta = scratch.delta;
   commit->notifications.swap(scratch.notifications);
+  SumUp(work, scratch, &commit->ended);
   const uint64_t serial = work.job->serial;
   const uint64_t sequence = work.shard->AdvanceSequence();
   const auto by_rank = [](const auto& a, const auto& b) {
@@ -505,6 +541,8 @@ void Dispatcher::FinishRun(std::unique_ptr<RunCommit> commit,
     self->Wake(work);
   }
   if (status.ok()) {
+    // First: who sees the job's end sees its executions counted.
+    self->Count(commit->ended);
     if (!commit->notifications.empty()) {
       self->notifier_.Add(work.shard->partition(),
                           std::move(commit->notifications));
@@ -515,8 +553,62 @@ void Dispatcher::FinishRun(std::unique_ptr<RunCommit> commit,
     self->Abandon(*job);
   }
   commit->notifications.clear();
+  commit->ended.clear();
   absl::MutexLock lock(&self->pool_mutex_);
   self->commits_.push_back(std::move(commit));
+}
+
+void Dispatcher::SumUp(const SliceWork& work, const Scratch& scratch,
+                       std::vector<Ended>* ended) {
+  // What began together and ended alike shares its entries in the slice's
+  // tables.
+  const Slice::Stamp* start = nullptr;
+  const ExecutionResult* result = nullptr;
+  for (const FinishedRecord::Entry& entry : scratch.finished) {
+    const Slice::View view = work.slice.Get(entry.rank);
+    if (view.start != start || view.result != result) {
+      start = view.start;
+      result = view.result;
+      ended->push_back({result->status, result->error,
+                        start != nullptr && scratch.timed
+                            ? scratch.now.monotonic - start->monotonic
+                            : absl::InfiniteDuration(),
+                        0});
+    }
+    ++ended->back().count;
+  }
+}
+
+void Dispatcher::Count(absl::Span<const Ended> ended) {
+  if (ended.empty()) return;
+  for (const Ended& e : ended) {
+    if (e.time < absl::InfiniteDuration()) {
+      execution_time_.Add(e.time, e.count);
+    }
+  }
+  absl::MutexLock lock(&ended_mutex_);
+  for (const Ended& e : ended) {
+    switch (e.status) {
+      case ExecutionStatus::kCompleted:
+        ended_.succeeded += e.count;
+        break;
+      case ExecutionStatus::kCanceled:
+        ended_.canceled += e.count;
+        break;
+      default:
+        ended_.failed[e.error] += e.count;
+    }
+  }
+}
+
+void Dispatcher::NoteDispatch(Job& job) {
+  // Relaxed: whoever is first of those that find it unset takes the exchange.
+  if (job.dispatched.load(std::memory_order_relaxed) ||
+      job.dispatched.exchange(true, std::memory_order_relaxed)) {
+    return;
+  }
+  if (job.due_since == absl::InfiniteDuration()) return;
+  first_dispatch_.Add(clock_.Monotonic() - job.due_since);
 }
 
 void Dispatcher::SendRange(SliceWork& work, bool at_once) {
@@ -549,10 +641,11 @@ void Dispatcher::SendRange(SliceWork& work, bool at_once) {
   work.checks.push_back({work.range_sent + work.job->method->response_timeout,
                          range.ranks.front(), range.ranks.back()});
   const uint64_t epoch = ready_epoch_.load();
-  const int64_t sent = static_cast<int64_t>(
-      transport_.Send({work.job->method, range.attempts, range.device_ids}));
+  const int64_t sent = static_cast<int64_t>(transport_.Send(
+      {work.job->method, range.attempts, range.device_ids, range.links}));
   MUSTER_CHECK(sent <= offered);
   dispatched_.fetch_add(sent, std::memory_order_relaxed);
+  if (sent > 0) NoteDispatch(*work.job);
   // A transport with little room is offered little, so that what it does not
   // take need not be journaled twice.
   work.offer_max = sent < offered ? static_cast<int>(std::max<int64_t>(1, sent))

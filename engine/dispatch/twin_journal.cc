@@ -53,14 +53,18 @@ void TwinJournal::OnTwinChange(const TwinChange& change) {
                           change.after.connected && !record.desired.empty();
       GroupCommit::Durable durable;
       if (notify) {
+        Notifier::Notification notification{
+            notifier_->wants_device_ids() ? std::string(change.device_id)
+                                          : std::string(),
+            shard.LinkOf(change.row),
+            std::make_shared<const std::string>(record.desired),
+            change.after.desired_version};
         durable = [notifier = notifier_, partition = change.partition,
-                   device = std::string(change.device_id),
-                   patch = std::make_shared<const std::string>(record.desired),
-                   version = change.after.desired_version](
-                      const absl::Status& status) {
+                   notification = std::move(notification)](
+                      const absl::Status& status) mutable {
           if (!status.ok()) return;
           std::vector<Notifier::Notification> one;
-          one.push_back({device, patch, version});
+          one.push_back(std::move(notification));
           notifier->Add(partition, std::move(one));
         };
       }
@@ -87,12 +91,23 @@ void TwinJournal::OnTwinChange(const TwinChange& change) {
       dispatcher_->OnRowChanged(shard, change.row);
       return;
 
-    case Kind::kErased:
-      commit_->Add(change.partition, [&](std::string* out) {
-        AppendRecord(TwinErasedRecord{number, row, change.sequence}, out);
-      });
+    case Kind::kErased: {
+      GroupCommit::Durable durable;
+      if (const uint64_t link = shard.LinkOf(change.row); link != 0) {
+        durable = [notifier = notifier_, partition = change.partition,
+                   link](const absl::Status& status) {
+          if (status.ok()) notifier->AddErased(partition, link);
+        };
+      }
+      commit_->Add(
+          change.partition,
+          [&](std::string* out) {
+            AppendRecord(TwinErasedRecord{number, row, change.sequence}, out);
+          },
+          std::move(durable));
       dispatcher_->OnRowErased(shard, change.row);
       return;
+    }
 
     case Kind::kLoaded:
       commit_->Add(change.partition, [&](std::string* out) {
@@ -107,6 +122,7 @@ void TwinJournal::OnTwinChange(const TwinChange& change) {
       return;
 
     // Not journaled: after a restart the transport reports connections anew.
+    // Another one than before may reach the device where that did not.
     case Kind::kConnected:
       dispatcher_->OnRowChanged(shard, change.row);
       return;

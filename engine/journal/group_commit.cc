@@ -146,6 +146,7 @@ void GroupCommit::Take(Partition& p) {
     header.time_us = absl::ToUnixMicros(clock_->Now());
     header.previous = previous;
     p.checksum = SealChunk(header, &p.chunk);
+    p.sealed = clock_->Monotonic();
     bytes_.fetch_add(static_cast<int64_t>(p.chunk.size()),
                      std::memory_order_relaxed);
   }
@@ -181,6 +182,9 @@ bool GroupCommit::Finish(Partition& p) {
   }
   bool resumed = false;
   bool snapshot_due = false;
+  if (p.appended && p.status.ok()) {
+    commit_times_.Add(clock_->Monotonic() - p.sealed);
+  }
   {
     absl::MutexLock lock(&p.mutex);
     if (p.appended) {

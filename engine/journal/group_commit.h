@@ -48,6 +48,7 @@
 #include "engine/journal/journal.h"
 #include "engine/schedule/clock.h"
 #include "engine/schedule/executor.h"
+#include "engine/schedule/latency_histogram.h"
 
 namespace muster {
 
@@ -173,6 +174,10 @@ class GroupCommit : public std::enable_shared_from_this<GroupCommit> {
   // Bytes of chunks handed to the journal so far, each chunk once.
   int64_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
 
+  // How long chunks took from the moment when they were sealed until they were
+  // durable, tries that failed included.
+  LatencyCounts CommitTimes() const { return commit_times_.Read(); }
+
  private:
   // Somebody who blocks: on the waiting thread's stack, told once.
   struct Waiter {
@@ -228,6 +233,7 @@ class GroupCommit : public std::enable_shared_from_this<GroupCommit> {
     std::string chunk;  // Sealed; the journal gets a copy, since it may fail.
     uint64_t sequence = 0;
     uint64_t checksum = 0;
+    absl::Duration sealed = absl::ZeroDuration();  // When; monotonic.
     std::vector<Durable> committing;
     std::vector<Waiter*> blocked_committing;
     absl::Status status;
@@ -270,6 +276,7 @@ class GroupCommit : public std::enable_shared_from_this<GroupCommit> {
   std::function<void(int partition)> snapshot_due_;
   std::vector<std::unique_ptr<Partition>> partitions_;
   std::atomic<int64_t> bytes_{0};
+  LatencyHistogram commit_times_;
 };
 
 }  // namespace muster

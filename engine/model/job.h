@@ -126,6 +126,9 @@ struct JobInfo {
   int weight = kJobWeightDefault;
   std::string failure_reason;               // Only with status failed.
   std::optional<JobStatistics> statistics;  // From running on.
+  // Positive, and larger with each change of what is shown here, and with each
+  // restart of the engine: of two values the later one is known by it.
+  int64_t revision = 0;
 
   JobType type() const {
     return std::holds_alternative<MethodAction>(action) ? JobType::kDeviceMethod

@@ -20,6 +20,7 @@ enum class JobStatus : uint8_t {
   kFailed,
   kCancelled,
 };
+inline constexpr int kJobStatusCount = 6;
 
 enum class ExecutionStatus : uint8_t {
   kPending,

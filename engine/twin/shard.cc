@@ -84,6 +84,16 @@ bool Shard::HadDeviceAt(int row, uint64_t cut) const {
   return after->first.first == row && cut < after->second.gone;
 }
 
+int Shard::FormerRowOf(absl::string_view device_id, uint64_t cut) const {
+  for (const auto& [place, tenant] : former_tenants_) {
+    if (place.second <= cut && cut < tenant.gone &&
+        tenant.id.view() == device_id) {
+      return place.first;
+    }
+  }
+  return -1;
+}
+
 void Shard::RetainCutsFrom(uint64_t cut) {
   retained_from_ = std::max(retained_from_, cut);
   for (auto it = former_tenants_.begin(); it != former_tenants_.end();) {
@@ -365,9 +375,20 @@ void Shard::SetEnabled(int row, bool enabled, absl::Time now) {
   ++sequence_;
 }
 
-void Shard::SetConnected(int row, bool connected, absl::Time now) {
+void Shard::SetLink(int row, uint64_t link) {
+  const size_t at = static_cast<size_t>(row);
+  if (at >= links_.size()) {
+    if (link == 0) return;
+    links_.resize(static_cast<size_t>(capacity_), 0);
+  }
+  links_[at] = link;
+}
+
+void Shard::SetConnected(int row, bool connected, uint64_t link,
+                         absl::Time now) {
   Used(row);
   connected ? connected_.Set(row) : connected_.Clear(row);
+  SetLink(row, connected ? link : 0);
   activity_ticks_.Set(row, TicksFromTime(now));
   activity_digits_.Set(row, kActivityDigitsMax);
   ++sequence_;
@@ -477,6 +498,7 @@ void Shard::Erase(int row) {
   ForEachSystemColumn(*this, [row](IntColumn& column) { column.Clear(row); });
   in_use_.Clear(row);
   connected_.Clear(row);
+  SetLink(row, 0);  // Of the device, not of whoever comes to its row.
   enabled_.Clear(row);
   free_rows_.push_back(static_cast<uint16_t>(row));
 }
@@ -495,7 +517,10 @@ void Shard::Overwrite(int row, const ParsedTwin& twin, absl::Time now) {
       .desired_base = is_untouched ? 0 : desired,
       .reported = twin.reported_version.value_or(
           NextVersion(reported_versions_.Get(row)))};
-  const bool connected = twin.connected.value_or(connected_.Test(row));
+  // Who has a link is connected: a document that says otherwise, such as an
+  // export that comes back, is older than the connection.
+  const bool connected =
+      LinkOf(row) != 0 || twin.connected.value_or(connected_.Test(row));
   for (int section = 0; section < PropertyTree::kSectionCount; ++section) {
     tree_.Clear(static_cast<PropertyTree::Section>(section), row);
   }
@@ -742,6 +767,7 @@ size_t Shard::MemoryUsage() const {
     bytes += column.MemoryUsage();
   });
   bytes += free_rows_.capacity() * sizeof(uint16_t);
+  bytes += links_.capacity() * sizeof(uint64_t);
   bytes += former_tenants_.size() * 64;
   return bytes;
 }

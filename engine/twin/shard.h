@@ -146,6 +146,10 @@ class Shard final : public CellSource {
   // Whether that is so.
   bool HadDeviceAt(int row, uint64_t cut) const
       ABSL_SHARED_LOCKS_REQUIRED(mutex);
+  // The row that was the device's at `cut`, if it was erased since; else -1.
+  // O(former tenants).
+  int FormerRowOf(absl::string_view device_id, uint64_t cut) const
+      ABSL_SHARED_LOCKS_REQUIRED(mutex);
   // Cuts below `cut` will not be asked for again: forgets former tenants.
   // O(former tenants).  Every erased device leaves one (about 50 bytes), so it
   // should be called now and then, with sequence() if there is no cut.
@@ -157,6 +161,15 @@ class Shard final : public CellSource {
   }
   bool IsEnabled(int row) const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
     return enabled_.Test(Used(row));
+  }
+  // The transport's number of the device's connection (ConnectionChange::link);
+  // 0 if it gave none, or the device is not connected.  In memory only.
+  uint64_t LinkOf(int row) const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
+    const size_t at = static_cast<size_t>(Used(row));
+    return at < links_.size() ? links_[at] : 0;
+  }
+  const RowBitmap& rows_connected() const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
+    return connected_;
   }
   // Valid while the lock is held.
   absl::string_view DeviceId(int row) const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
@@ -272,7 +285,8 @@ class Shard final : public CellSource {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   void Erase(int row) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   // Puts a twin in the place of the row's.  What it did not give: versions and
-  // etag go on counting, the connection stays.
+  // etag go on counting, the connection stays; one that has a link stays
+  // whatever the twin says of it.
   void Overwrite(int row, const ParsedTwin& twin, absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   absl::StatusOr<TwinWrite> Replace(int row, const TwinPatch& patch,
@@ -285,8 +299,9 @@ class Shard final : public CellSource {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   void SetEnabled(int row, bool enabled, absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
-  void SetConnected(int row, bool connected, absl::Time now)
+  void SetConnected(int row, bool connected, uint64_t link, absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  void SetLink(int row, uint64_t link) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
 
   // Makes every node of every twin one that was touched at `now`.
   // REQUIRES: no twin was updated since it was inserted.
@@ -360,6 +375,8 @@ class Shard final : public CellSource {
   RowBitmap in_use_ ABSL_GUARDED_BY(mutex);
   RowBitmap connected_ ABSL_GUARDED_BY(mutex);
   RowBitmap enabled_ ABSL_GUARDED_BY(mutex);
+  // By row, as far as they go; 0 beyond.  Empty before the first that is not 0.
+  std::vector<uint64_t> links_ ABSL_GUARDED_BY(mutex);
 
   IntColumn arrivals_ ABSL_GUARDED_BY(mutex);
   IntColumn etags_ ABSL_GUARDED_BY(mutex);

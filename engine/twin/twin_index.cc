@@ -223,9 +223,9 @@ void TwinIndex::Publish(Partition& partition,
 absl::Status TwinIndex::Restore(int partition_number,
                                 std::unique_ptr<Shard> restored) {
   if (partition_number < 0 || partition_number >= options_.partition_count) {
-    return absl::OutOfRangeError(
-        absl::StrCat("there is no partition ", partition_number, "; there are ",
-                     options_.partition_count));
+    return absl::OutOfRangeError(absl::StrCat("there is no partition ",
+                                              partition_number, "; there are ",
+                                              options_.partition_count));
   }
   Shard& shard = *restored;
   // Nobody else knows the shard yet, so that its lock may come first.
@@ -238,10 +238,9 @@ absl::Status TwinIndex::Restore(int partition_number,
       if (id.empty()) continue;
       const int its = PartitionOfHash(DeviceHash(id), options_.partition_count);
       if (its != partition_number) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("device \"", id, "\" belongs to partition ", its,
-                         " of ", options_.partition_count, ", not to ",
-                         partition_number));
+        return absl::InvalidArgumentError(absl::StrCat(
+            "device \"", id, "\" belongs to partition ", its, " of ",
+            options_.partition_count, ", not to ", partition_number));
       }
     }
   }
@@ -427,19 +426,24 @@ absl::Status TwinIndex::SetEnabled(absl::string_view device_id, bool enabled,
       });
 }
 
-std::optional<TwinLocation> TwinIndex::SetConnected(absl::string_view device_id,
-                                                    bool connected,
-                                                    absl::Time now) {
-  return WithRow<absl::MutexLock, std::optional<TwinLocation>>(
-      device_id, std::nullopt,
-      [&](Shard& shard, int row) -> std::optional<TwinLocation> {
+TwinConnection TwinIndex::SetConnected(absl::string_view device_id,
+                                       bool connected, absl::Time now,
+                                       uint64_t link) {
+  return WithRow<absl::MutexLock, TwinConnection>(
+      device_id, TwinConnection(), [&](Shard& shard, int row) {
         shard.mutex.AssertHeld();
-        if (shard.IsConnected(row) == connected) return std::nullopt;
-        shard.SetConnected(row, connected, now);
+        TwinConnection answer{.known = true};
+        const bool was_connected = shard.IsConnected(row);
+        const uint64_t current = shard.LinkOf(row);
+        const bool is_current = was_connected && current == link;
+        if (connected ? is_current : !is_current) return answer;
+        answer.changed = true;
+        if (connected) answer.previous_link = current;
+        shard.SetConnected(row, connected, link, now);
         Notify(connected ? TwinChange::Kind::kConnected
                          : TwinChange::Kind::kDisconnected,
                shard, row, nullptr, shard.StateOf(row), now);
-        return TwinLocation{.shard = shard.index(), .row = row};
+        return answer;
       });
 }
 

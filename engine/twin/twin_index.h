@@ -52,7 +52,7 @@ struct TwinChange {
     kReplaced,
     kReported,  // `patch`: reported merged.
     kErased,
-    kConnected,     // The connection came ...
+    kConnected,     // A connection came, the first or in another's place ...
     kDisconnected,  // ... or went.
     kEnabled,       // status became enabled ...
     kDisabled,      // ... or disabled.
@@ -80,6 +80,18 @@ class TwinObserver {
  public:
   virtual ~TwinObserver() = default;
   virtual void OnTwinChange(const TwinChange& change) = 0;
+};
+
+// What a report of a connection has met.
+struct TwinConnection {
+  bool known = false;    // There is such a device.
+  bool changed = false;  // Its connectionState, or its link.
+  // The link of the connection that this one has taken the place of; 0: none,
+  // or the same.
+  uint64_t previous_link = 0;
+
+  friend bool operator==(const TwinConnection&,
+                         const TwinConnection&) = default;
 };
 
 // A twin as it stood at one instant.
@@ -118,7 +130,8 @@ class TwinIndex {
   // it; only deviceId is required.  version, etag and `$version`s are taken
   // from the document where they are there (an etag in another hub's spelling
   // counts as not there); else they are 1 in a new twin, and one more than they
-  // were in an old one.  So is connectionState, else Disconnected or as it was.
+  // were in an old one.  So is connectionState, else Disconnected or as it was;
+  // but of a device whose connection has a link (SetConnected()) it stays.
   // `$metadata` is made anew: every node is of `now`.
   //   ArgumentNull/-Invalid, MessageTooLarge  naming the member
   //   RESOURCE_EXHAUSTED (ThrottlingException's family) at twin_count_max; or
@@ -147,10 +160,12 @@ class TwinIndex {
   // already.  DeviceNotFound.
   absl::Status SetEnabled(absl::string_view device_id, bool enabled,
                           absl::Time now);
-  // Sets connectionState and lastActivityTime.  nullopt if there is no such
-  // device or nothing changed; else where it lives.
-  std::optional<TwinLocation> SetConnected(absl::string_view device_id,
-                                           bool connected, absl::Time now);
+  // A connection of the device has come or gone: sets connectionState, the link
+  // (Shard::LinkOf()) and lastActivityTime.  The last connection that came is
+  // the device's, although connectionState stays; that one goes which has the
+  // same link, or it changes nothing.
+  TwinConnection SetConnected(absl::string_view device_id, bool connected,
+                              absl::Time now, uint64_t link = 0);
 
   // DeviceNotFound.
   absl::StatusOr<TwinSnapshot> Get(absl::string_view device_id) const;

@@ -32,7 +32,7 @@ void SimDevices::Front::Start(TransportSink* sink) {
   for (const std::string& device : devices_.connected_) {
     changes.push_back({device, true});
   }
-  sink->OnConnections(changes);
+  sink->OnConnections(changes, {});
 }
 
 const std::vector<SimDevices::Call>* SimDevices::CallsOf(
@@ -61,7 +61,7 @@ void SimDevices::Report(const Change& change) {
   const auto tell = [this, change] {
     const ConnectionChange told{change.device, change.connected};
     for (Front* front : std::vector<Front*>(fronts_)) {
-      front->sink_->OnConnections({&told, 1});
+      front->sink_->OnConnections({&told, 1}, {});
     }
   };
   if (reports_until_ <= now) {

@@ -26,7 +26,7 @@
 #include "engine/model/check.h"
 #include "engine/model/json.h"
 #include "engine/model/limits.h"
-#include "transport/loopback/loopback_gate.h"
+#include "transport/gate.h"
 #include "transport/loopback/loopback_model.h"
 
 namespace muster {
@@ -247,7 +247,7 @@ class LoopbackTransport::Core
   Executor& executor_;
 
   // Internally synchronized.  Whoever calls the sink is inside.
-  LoopbackGate gate_;
+  Gate gate_;
   // Set once.  Relaxed: those who use it have it from irregularities_, from the
   // mutex or from an executor's callback, all of which come after Start().
   std::atomic<TransportSink*> sink_{nullptr};
@@ -285,7 +285,7 @@ class LoopbackTransport::Core
 
 size_t LoopbackTransport::Core::Send(const MethodBatch& batch) {
   MUSTER_CHECK(batch.attempts.size() == batch.device_ids.size());
-  const LoopbackGate::Visit visit(gate_);
+  const Gate::Visit visit(gate_);
   if (!visit) return 0;
   // Acquire: synchronizes-with the release in Start().
   if (irregularities_.load(std::memory_order_acquire) == 0) {
@@ -362,7 +362,7 @@ size_t LoopbackTransport::Core::SendDrawn(const MethodBatch& batch) {
     if (ready) {
       // Not from here: the Send() that took fewer may be further up the stack.
       executor_.Run([core = shared_from_this()] {
-        const LoopbackGate::Visit visit(core->gate_);
+        const Gate::Visit visit(core->gate_);
         if (visit) core->sink_.load(std::memory_order_relaxed)->OnReady();
       });
     }
@@ -569,7 +569,7 @@ void LoopbackTransport::Core::Report(absl::Span<const Entry> entries,
 
 void LoopbackTransport::Core::NotifyDesired(
     absl::Span<const DesiredNotification> notifications) {
-  const LoopbackGate::Visit visit(gate_);
+  const Gate::Visit visit(gate_);
   if (!visit || !model_.options().record_calls) return;
   const absl::Time time = clock_.Now();
   absl::MutexLock lock(&mutex_);
@@ -601,7 +601,7 @@ void LoopbackTransport::Core::Arm() {
 }
 
 void LoopbackTransport::Core::OnTick(int64_t tick) {
-  const LoopbackGate::Visit visit(gate_);
+  const Gate::Visit visit(gate_);
   if (!visit) return;
   std::vector<Buckets::node_type> due;
   {
@@ -739,14 +739,14 @@ void LoopbackTransport::Core::ReportChanges() {
     TransportSink* const sink = sink_.load(std::memory_order_relaxed);
     for (size_t i = 0; i < report.size(); i += kChangesPerReport) {
       sink->OnConnections(
-          absl::MakeConstSpan(report).subspan(i, kChangesPerReport));
+          absl::MakeConstSpan(report).subspan(i, kChangesPerReport), {});
     }
   }
 }
 
 void LoopbackTransport::Core::Start(TransportSink* sink) {
   MUSTER_CHECK(sink != nullptr);
-  const LoopbackGate::Visit visit(gate_);
+  const Gate::Visit visit(gate_);
   if (!visit) return;
   {
     absl::MutexLock lock(&mutex_);
@@ -768,7 +768,7 @@ void LoopbackTransport::Core::Start(TransportSink* sink) {
 
 void LoopbackTransport::Core::AddDevices(
     absl::Span<const absl::string_view> ids, std::optional<bool> connected) {
-  const LoopbackGate::Visit visit(gate_);
+  const Gate::Visit visit(gate_);
   if (!visit) return;
   {
     absl::MutexLock lock(&mutex_);
@@ -794,7 +794,7 @@ void LoopbackTransport::Core::AddDevices(
 }
 
 void LoopbackTransport::Core::RemoveDevice(absl::string_view id) {
-  const LoopbackGate::Visit visit(gate_);
+  const Gate::Visit visit(gate_);
   if (!visit) return;
   {
     absl::MutexLock lock(&mutex_);
@@ -810,7 +810,7 @@ void LoopbackTransport::Core::RemoveDevice(absl::string_view id) {
 
 void LoopbackTransport::Core::SetConnected(absl::string_view id,
                                            bool connected) {
-  const LoopbackGate::Visit visit(gate_);
+  const Gate::Visit visit(gate_);
   if (!visit) return;
   {
     absl::MutexLock lock(&mutex_);
@@ -826,7 +826,7 @@ void LoopbackTransport::Core::SetConnected(absl::string_view id,
 
 void LoopbackTransport::Core::SetHandler(absl::string_view method,
                                          LoopbackHandler handler) {
-  const LoopbackGate::Visit visit(gate_);
+  const Gate::Visit visit(gate_);
   if (!visit) return;
   std::shared_ptr<const LoopbackHandler> shared;
   if (handler) {

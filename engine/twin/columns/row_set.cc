@@ -7,9 +7,39 @@
 #include "engine/twin/columns/kernels.h"
 
 namespace muster {
+namespace {
+
+// Where a word's set bit number `rank` is; it has more than `rank`.  The byte
+// comes from the sums over all bytes at once, after Vigna, "Broadword
+// implementation of rank/select queries", WEA 2008.
+int SelectBit(uint64_t word, int rank) {
+  constexpr uint64_t kOnes = 0x0101010101010101;
+  constexpr uint64_t kHighs = 0x8080808080808080;
+  uint64_t sums = word - ((word >> 1) & 0x5555555555555555);
+  sums = (sums & 0x3333333333333333) + ((sums >> 2) & 0x3333333333333333);
+  sums = ((sums + (sums >> 4)) & 0x0f0f0f0f0f0f0f0f) * kOnes;
+  // A high bit for each byte behind which there are at most `rank` bits.
+  const uint64_t before =
+      ((static_cast<uint64_t>(rank) * kOnes | kHighs) - sums) & kHighs;
+  const int place = static_cast<int>(((before >> 7) * kOnes) >> 56) * 8;
+  int left = rank - static_cast<int>(((sums << 8) >> place) & 0xff);
+  uint64_t rest = word >> place;
+  while (left-- > 0) rest &= rest - 1;
+  return place + std::countr_zero(rest);
+}
+
+}  // namespace
 
 int RowBitmap::Count() const {
   return static_cast<int>(CountMask(words.data(), words.size()));
+}
+
+int RowBitmap::CountCommon(const RowBitmap& other) const {
+  int count = 0;
+  for (size_t w = 0; w < words.size(); ++w) {
+    count += std::popcount(words[w] & other.words[w]);
+  }
+  return count;
 }
 
 RowSet::RowSet(const RowBitmap& bitmap) : size_(bitmap.Count()) {
@@ -23,6 +53,8 @@ RowSet::RowSet(const RowBitmap& bitmap) : size_(bitmap.Count()) {
       }
       rank += std::popcount(bitmap.words[w]);
     }
+    const int first = RowAtRank(0);
+    if (RowAtRank(size_ - 1) == first + size_ - 1) run_ = first;
     return;
   }
   list_.reserve(size_);
@@ -33,9 +65,7 @@ RowSet::RowSet(const RowBitmap& bitmap) : size_(bitmap.Count()) {
   }
 }
 
-int RowSet::RowAt(int rank) const {
-  MUSTER_DCHECK(0 <= rank && rank < size_);
-  if (dense_ == nullptr) return list_[rank];
+int RowSet::RowAtRank(int rank) const {
   // The last block that begins at or below `rank`.  Empty blocks share their
   // number with the block behind them, and upper_bound passes them.
   const auto& ranks = dense_->ranks;
@@ -43,14 +73,13 @@ int RowSet::RowAt(int rank) const {
   const int block = static_cast<int>(next - ranks.begin()) - 1;
   int left = rank - ranks[block];
   for (int w = block * kWordsPerBlock;; ++w) {
-    uint64_t word = dense_->bitmap.words[w];
+    const uint64_t word = dense_->bitmap.words[w];
     const int in_word = std::popcount(word);
     if (left >= in_word) {
       left -= in_word;
       continue;
     }
-    while (left-- > 0) word &= word - 1;
-    return w * 64 + std::countr_zero(word);
+    return w * 64 + SelectBit(word, left);
   }
 }
 

@@ -28,6 +28,8 @@ struct RowBitmap {
   void Clear(int row) { words[row >> 6] &= ~(uint64_t{1} << (row & 63)); }
   bool Test(int row) const { return words[row >> 6] >> (row & 63) & 1; }
   int Count() const;
+  // Of the rows that are in both.
+  int CountCommon(const RowBitmap& other) const;
   bool Any() const {
     for (const uint64_t word : words) {
       if (word != 0) return true;
@@ -54,9 +56,14 @@ class RowSet {
 
   int size() const { return size_; }
 
-  // The row with `rank`.  O(1) in a list, a walk of at most 8 words in a
-  // bitmap. REQUIRES: 0 <= rank < size().
-  int RowAt(int rank) const;
+  // The row with `rank`.  O(1) in a list and where the rows are without gaps,
+  // as when all are taken; else a walk of at most 8 words in a bitmap.
+  // REQUIRES: 0 <= rank < size().
+  int RowAt(int rank) const {
+    if (run_ >= 0) return run_ + rank;
+    if (dense_ == nullptr) return list_[static_cast<size_t>(rank)];
+    return RowAtRank(rank);
+  }
 
   // The rank of `row`, or -1 if it is not in the set.  O(1) in a bitmap,
   // O(log size) in a list.
@@ -77,7 +84,11 @@ class RowSet {
     std::array<uint16_t, RowBitmap::kWords / kWordsPerBlock> ranks;
   };
 
+  // In a bitmap.
+  int RowAtRank(int rank) const;
+
   int size_ = 0;
+  int run_ = -1;  // The first row of a bitmap without gaps; -1: it has some.
   std::vector<uint16_t> list_;
   std::unique_ptr<Dense> dense_;
 };

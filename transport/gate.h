@@ -1,10 +1,10 @@
-// LoopbackGate: lets calls in until it is closed, and lets whoever closes it
-// wait until the last of them is out.
+// Gate: lets calls in until it is closed, and lets whoever closes it wait until
+// the last of them is out.
 //
 // Enter() and Leave() are one atomic read-modify-write each while the gate is
 // open: cheap enough for every Send().  They are lock-free; Close() blocks.
-#ifndef TRANSPORT_LOOPBACK_LOOPBACK_GATE_H_
-#define TRANSPORT_LOOPBACK_LOOPBACK_GATE_H_
+#ifndef TRANSPORT_GATE_H_
+#define TRANSPORT_GATE_H_
 
 #include <atomic>
 #include <cstdint>
@@ -14,13 +14,12 @@
 
 namespace muster {
 
-class LoopbackGate {
+class Gate {
  public:
   // One call that is inside, or was refused.
   class Visit {
    public:
-    explicit Visit(LoopbackGate& gate)
-        : gate_(gate.Enter() ? &gate : nullptr) {}
+    explicit Visit(Gate& gate) : gate_(gate.Enter() ? &gate : nullptr) {}
     ~Visit() {
       if (gate_ != nullptr) gate_->Leave();
     }
@@ -31,7 +30,7 @@ class LoopbackGate {
     explicit operator bool() const { return gate_ != nullptr; }
 
    private:
-    LoopbackGate* const gate_;
+    Gate* const gate_;
   };
 
   // Refuses all who come from now on; returns when all who came before have
@@ -42,7 +41,7 @@ class LoopbackGate {
     // Relaxed: whoever must see it takes the mutex or gets it from the same
     // modification order.
     state_.fetch_or(kClosed, std::memory_order_relaxed);
-    mutex_.Await(absl::Condition(this, &LoopbackGate::Empty));
+    mutex_.Await(absl::Condition(this, &Gate::Empty));
   }
 
  private:
@@ -88,4 +87,4 @@ class LoopbackGate {
 
 }  // namespace muster
 
-#endif  // TRANSPORT_LOOPBACK_LOOPBACK_GATE_H_
+#endif  // TRANSPORT_GATE_H_
