@@ -4,12 +4,10 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
-#include "absl/types/span.h"
 #include "engine/journal/rocksdb/check_data.h"
 #include "engine/model/json.h"
 #include "engine/schedule/clock.h"
@@ -164,31 +162,13 @@ std::string JsonText(const DataReport& report, bool with_stats) {
   return out;
 }
 
-int Data(const Command& command, absl::Span<const absl::string_view> words) {
-  DataCommandOptions options;
-  const std::vector<Flag> flags = DataFlags(&options);
-  absl::StatusOr<Arguments> arguments = ParseFlags(flags, words);
-  if (!arguments.ok()) return UsageError(command, arguments.status());
-  if (arguments->help) {
-    Print(HelpText(command, flags));
-    return kExitOk;
+template <bool kStats>
+int Data(const Command& command, DataCommandOptions& options,
+         const Arguments& arguments) {
+  if (arguments.positional.empty()) {
+    return UsageError(command, "the folder is missing");
   }
-  const std::vector<std::string>& given = arguments->positional;
-  if (given.empty() || (given[0] != "check" && given[0] != "stats")) {
-    return UsageError(
-        command, absl::InvalidArgumentError(absl::StrCat(
-                     "what to do is check or stats",
-                     given.empty() ? "" : absl::StrCat("; got ", given[0]))));
-  }
-  if (given.size() != 2) {
-    return UsageError(
-        command, absl::InvalidArgumentError(
-                     given.size() < 2
-                         ? "the folder is missing"
-                         : absl::StrCat("unexpected argument: ", given[2])));
-  }
-  const bool stats = given[0] == "stats";
-  const std::string& directory = given[1];
+  const std::string& directory = arguments.positional[0];
 
   ProgressLine line(ProgressLine::ModeForStderr(options.quiet));
   RateMeter meter;
@@ -217,37 +197,60 @@ int Data(const Command& command, absl::Span<const absl::string_view> words) {
     return kExitUsage;
   }
   if (options.json) {
-    Print(JsonText(*report, stats));
+    Print(JsonText(*report, kStats));
   } else {
-    Print(stats ? StatsText(*report) : CheckText(directory, *report));
+    Print(kStats ? StatsText(*report) : CheckText(directory, *report));
   }
   if (report->problem_count == 0) return kExitOk;
-  if (stats) {
-    Complain(
-        command,
-        absl::StrCat("the data has ", Counted(report->problem_count, "problem"),
-                     ": muster data check ", directory, " lists them"));
+  if (kStats) {
+    Complain(command, absl::StrCat("the data has ",
+                                   Counted(report->problem_count, "problem"),
+                                   ": ", ProgramName(), " data check ",
+                                   directory, " lists them"));
   }
   return kExitFailed;
 }
 
 }  // namespace
 
-const Command kDataCommand = {
-    "data",
-    "checks the folder that an engine keeps its data in",
-    "check|stats DIR [FLAGS]",
-    "check reads all that is in the folder, with every checksum, and lists "
-    "what is\n"
-    "damaged or missing: the partition, the chunk and the byte. stats says how "
-    "much\n"
-    "there is of what. Neither changes anything; the engine must not be "
-    "running.\n"
-    "Exit codes: 0 all is whole, 1 there are problems, 2 wrong arguments or "
-    "no folder\n"
-    "that can be read.\n",
-    "  muster data check /var/lib/muster\n"
-    "  muster data stats /var/lib/muster --json\n",
-    Data};
+const Command kDataGroup = {
+    .name = "data",
+    .summary = "checks the folder that an engine keeps its data in",
+    .about =
+        "Neither changes anything; the engine must not be running. Exit codes: "
+        "0 all is\n"
+        "whole, 1 there are problems, 2 wrong arguments or no folder that can "
+        "be read.\n",
+    .example = "  muster data check /var/lib/muster\n"};
+
+const Command kDataCheckCommand = {
+    .name = "data check",
+    .summary = "lists what is damaged or missing in a folder",
+    .arguments = "DIR [FLAGS]",
+    .about =
+        "Reads all that is in the folder, with every checksum, and lists what "
+        "is\n"
+        "damaged or missing: the partition, the chunk and the byte. Changes "
+        "nothing; the\n"
+        "engine must not be running. Exit codes: 0 all is whole, 1 there are "
+        "problems,\n"
+        "2 wrong arguments or no folder that can be read.\n",
+    .example = "  muster data check /var/lib/muster\n",
+    .words_max = 1,
+    .invoke = MakeInvocation<DataCommandOptions, DataFlags, Data<false>>};
+
+const Command kDataStatsCommand = {
+    .name = "data stats",
+    .summary = "says how much there is of what in a folder",
+    .arguments = "DIR [FLAGS]",
+    .about =
+        "Reads all that is in the folder and counts it. Changes nothing; the "
+        "engine must\n"
+        "not be running. Exit codes: 0 all is whole, 1 there are problems, 2 "
+        "wrong\n"
+        "arguments or no folder that can be read.\n",
+    .example = "  muster data stats /var/lib/muster --json\n",
+    .words_max = 1,
+    .invoke = MakeInvocation<DataCommandOptions, DataFlags, Data<true>>};
 
 }  // namespace muster

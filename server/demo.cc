@@ -22,7 +22,6 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "absl/types/span.h"
 #include "engine/engine.h"
 #include "engine/model/error.h"
 #include "engine/model/instant.h"
@@ -31,6 +30,7 @@
 #include "engine/schedule/clock.h"
 #include "server/caret.h"
 #include "server/command.h"
+#include "server/engine_flags.h"
 #include "server/exit_code.h"
 #include "server/files.h"
 #include "server/flags.h"
@@ -115,8 +115,8 @@ std::vector<Flag> DemoFlags(DemoOptions* o) {
       {"seed", "N", "decides the fleet and what each device does (42)",
        IntFlag{&o->seed, 0, INT64_MAX}},
       {"data", "DIR",
-       "keep everything in this folder; if it has something, go\n"
-       "on with that",
+       "keep everything in this folder; if it has something,\n"
+       "go on with that",
        &o->data},
       {"threads", "N", "threads of the engine (one per processor)",
        IntFlag{&o->threads, 1, 256}},
@@ -474,24 +474,12 @@ Next:
   ./muster run --help
 )";
 
-int RunDemo(const Command& command, absl::Span<const absl::string_view> words) {
-  DemoOptions options;
-  const std::vector<Flag> flags = DemoFlags(&options);
-  absl::StatusOr<Arguments> arguments = ParseFlags(flags, words);
-  if (!arguments.ok()) return UsageError(command, arguments.status());
-  if (arguments->help) {
-    Print(HelpText(command, flags));
-    return kExitOk;
-  }
-  if (!arguments->positional.empty()) {
-    return UsageError(command,
-                      absl::InvalidArgumentError(absl::StrCat(
-                          "unexpected argument: ", arguments->positional[0])));
-  }
+int RunDemo(const Command& command, DemoOptions& options,
+            const Arguments& arguments) {
   // A reader of the story that goes away, or an engine that stops reading
   // twins: both are seen where they are written.
   signal(SIGPIPE, SIG_IGN);
-  options.devices_given = arguments->Has("devices");
+  options.devices_given = arguments.Has("devices");
   Demo demo(options);
   if (absl::Status s = demo.Open(); !s.ok()) {
     Complain(command, s.message());
@@ -503,7 +491,8 @@ int RunDemo(const Command& command, absl::Span<const absl::string_view> words) {
       Complain(command, "interrupted");
     } else {
       Complain(command, "interrupted; what is not done goes on with",
-               absl::StrCat("  muster demo --data ", options.data, "\n"));
+               absl::StrCat("  ", ProgramName(), " demo --data ", options.data,
+                            "\n"));
     }
     return kExitInterrupted;
   }
@@ -518,21 +507,26 @@ int RunDemo(const Command& command, absl::Span<const absl::string_view> words) {
 }  // namespace
 
 const Command kDemoCommand = {
-    "demo",
-    "jobs over a simulated fleet, start to end",
-    "[FLAGS]",
-    "Makes up a fleet and shows what jobs do with it: a direct method for one\n"
-    "floor of a building, a twin update and a direct method for everyone, "
-    "with\n"
-    "devices that fail and devices that are offline and come back. All in "
-    "memory;\n"
-    "nothing is written, but with --data: then everything is kept, and after "
-    "ctrl-C\n"
-    "or a kill the same command goes on, or shows what was. Exit codes: 0 all "
-    "counts\n"
-    "add up, 1 they do not, 2 wrong arguments or folder, 3 interrupted.\n",
-    "  muster demo --devices 100000\n"
-    "  muster demo --devices 100000 --data kept\n",
-    RunDemo};
+    .name = "demo",
+    .summary = "jobs over a simulated fleet, start to end",
+    .arguments = "[FLAGS]",
+    .about =
+        "Makes up a fleet and shows what jobs do with it: a direct method for "
+        "one\n"
+        "floor of a building, a twin update and a direct method for everyone, "
+        "with\n"
+        "devices that fail and devices that are offline and come back. All in "
+        "memory;\n"
+        "nothing is written, but with --data: then everything is kept, and "
+        "after "
+        "ctrl-C\n"
+        "or a kill the same command goes on, or shows what was. Exit codes: 0 "
+        "all "
+        "counts\n"
+        "add up, 1 they do not, 2 wrong arguments or folder, 3 interrupted.\n",
+    .example =
+        "  muster demo --devices 100000\n"
+        "  muster demo --devices 100000 --data kept\n",
+    .invoke = MakeInvocation<DemoOptions, DemoFlags, RunDemo>};
 
 }  // namespace muster

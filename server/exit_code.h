@@ -11,6 +11,7 @@ enum ExitCode : int {
   // started.
   kExitUsage = 2,
   kExitInterrupted = 3,  // Ctrl-C, with a clean end.
+  kExitUnreachable = 4,  // The server is not there, or does not answer.
 };
 
 }  // namespace muster

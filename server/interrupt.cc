@@ -32,6 +32,12 @@ void WriteByte() {
   [[maybe_unused]] const ssize_t written = write(wake_fd.load(), &byte, 1);
 }
 
+void ReadBytes() {
+  char bytes[256];
+  while (read(read_fd, bytes, sizeof(bytes)) == sizeof(bytes)) {
+  }
+}
+
 // Calls only what POSIX lists as async-signal-safe.
 void OnSignal(int signal_number) {
   if (interrupts.fetch_add(1) > 0) {
@@ -77,9 +83,18 @@ void Interrupt::Wait(absl::Duration timeout) {
       0) {
     return;
   }
-  char bytes[256];
-  while (read(read_fd, bytes, sizeof(bytes)) == sizeof(bytes)) {
+  ReadBytes();
+}
+
+bool Interrupt::AwaitReadable(int fd) {
+  while (!pending()) {
+    pollfd poll_fds[] = {{.fd = fd, .events = POLLIN, .revents = 0},
+                         {.fd = read_fd, .events = POLLIN, .revents = 0}};
+    if (poll(poll_fds, 2, -1) < 0) continue;
+    if (poll_fds[1].revents != 0) ReadBytes();
+    if (poll_fds[0].revents != 0) return !pending();
   }
+  return false;
 }
 
 void Interrupt::Wake() { WriteByte(); }

@@ -30,6 +30,10 @@ class Interrupt {
   // since the last Wait().  One thread.
   void Wait(absl::Duration timeout);
 
+  // Returns as soon as `fd` has something to read, or is at its end: true; or
+  // when a clean end was asked for: false.  The thread of Wait().
+  bool AwaitReadable(int fd);
+
   // Ends a Wait().  Never blocks.
   void Wake();
 

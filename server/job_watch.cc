@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/model/instant.h"
 #include "engine/schedule/clock.h"
+#include "server/disk_watch.h"
 #include "server/text.h"
 
 namespace muster {
@@ -97,40 +98,6 @@ Progress ProgressOfJobs(absl::Span<const JobInfo> jobs, absl::Time now,
   }
   return progress;
 }
-
-namespace {
-
-// Says when the disk does not take what is to be kept, and when it does again.
-class DiskWatch {
- public:
-  // An error if it never will.
-  absl::Status Look(const absl::Status& health, absl::Duration now,
-                    ProgressLine& line) {
-    if (health.ok()) {
-      if (said_) line.Note("the disk works again");
-      said_ = false;
-      since_ = absl::InfiniteDuration();
-      return absl::OkStatus();
-    }
-    if (!absl::IsResourceExhausted(health) && !absl::IsUnavailable(health)) {
-      return health;
-    }
-    since_ = std::min(since_, now);
-    // What passes at once is not worth a line.
-    if (!said_ && now - since_ >= kSecond) {
-      said_ = true;
-      line.Note(absl::StrCat("the disk does not take what is to be kept: ",
-                             health.message(), "; trying again until it does"));
-    }
-    return absl::OkStatus();
-  }
-
- private:
-  absl::Duration since_ = absl::InfiniteDuration();
-  bool said_ = false;
-};
-
-}  // namespace
 
 absl::StatusOr<bool> WaitForJobs(
     Engine& engine, absl::Span<const std::string> job_ids,

@@ -1,6 +1,7 @@
 // `muster query`: asks a fleet which devices meet a condition.
 
 #include <algorithm>
+#include <climits>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -11,17 +12,16 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "absl/types/span.h"
 #include "engine/engine.h"
 #include "engine/schedule/clock.h"
 #include "server/caret.h"
 #include "server/command.h"
+#include "server/engine_flags.h"
 #include "server/exit_code.h"
 #include "server/files.h"
 #include "server/flags.h"
 #include "server/fleet_loading.h"
 #include "server/progress.h"
-#include "server/simulation.h"
 #include "server/text.h"
 
 namespace muster {
@@ -133,28 +133,18 @@ int PrintExplanation(const Command& command, const Engine& engine,
   return OutputLost() ? kExitFailed : kExitOk;
 }
 
-int Query(const Command& command, absl::Span<const absl::string_view> words) {
-  QueryCommandOptions options;
-  const std::vector<Flag> flags = QueryFlags(&options);
-  absl::StatusOr<Arguments> arguments = ParseFlags(flags, words);
-  if (!arguments.ok()) return UsageError(command, arguments.status());
-  if (arguments->help) {
-    Print(HelpText(command, flags));
-    return kExitOk;
+int Query(const Command& command, QueryCommandOptions& options,
+          const Arguments& arguments) {
+  if (!arguments.Has("fleet")) {
+    return UsageError(command, "--fleet is missing");
   }
-  if (!arguments->Has("fleet")) {
-    return UsageError(command,
-                      absl::InvalidArgumentError("--fleet is missing"));
-  }
-  if (arguments->positional.size() != 1) {
+  if (arguments.positional.size() != 1) {
     return UsageError(
-        command,
-        absl::InvalidArgumentError(
-            arguments->positional.empty()
-                ? "the statement is missing: \"SELECT ... FROM devices\""
-                : "there is more than one statement; put it in quotes"));
+        command, arguments.positional.empty()
+                     ? "the statement is missing: \"SELECT ... FROM devices\""
+                     : "there is more than one statement; put it in quotes");
   }
-  const std::string& statement = arguments->positional[0];
+  const std::string& statement = arguments.positional[0];
   if (absl::Status s = CheckReadable(options.fleet); !s.ok()) {
     Complain(command, s.message());
     return kExitUsage;
@@ -195,21 +185,27 @@ int Query(const Command& command, absl::Span<const absl::string_view> words) {
 }  // namespace
 
 const Command kQueryCommand = {
-    "query",
-    "asks a fleet which devices meet a condition",
-    "--fleet FILE \"SELECT ... FROM devices ...\" [FLAGS]",
-    "Loads the twins and answers a statement of the hub's query language, one "
-    "row\n"
-    "per line of standard output, as JSON. Exit codes: 0 answered, 1 output "
-    "lost,\n"
-    "2 wrong arguments or input.\n",
-    "  muster query --fleet twins.jsonl \"SELECT deviceId FROM devices WHERE\n"
-    "      tags.location.building = '43' AND properties.reported.battery < "
-    "20\"\n"
-    "  muster query --fleet twins.jsonl --explain \"SELECT * FROM devices "
-    "WHERE ...\"\n"
-    "  muster query --fleet twins.jsonl \"SELECT tags.model AS model,\n"
-    "      COUNT() AS devices FROM devices GROUP BY tags.model\"\n",
-    Query};
+    .name = "query",
+    .summary = "asks a fleet which devices meet a condition",
+    .arguments = "--fleet FILE \"SELECT ... FROM devices ...\" [FLAGS]",
+    .about =
+        "Loads the twins and answers a statement of the hub's query language, "
+        "one "
+        "row\n"
+        "per line of standard output, as JSON. Exit codes: 0 answered, 1 "
+        "output "
+        "lost,\n"
+        "2 wrong arguments or input.\n",
+    .example =
+        "  muster query --fleet twins.jsonl \"SELECT deviceId FROM devices "
+        "WHERE\n"
+        "      tags.location.building = '43' AND properties.reported.battery < "
+        "20\"\n"
+        "  muster query --fleet twins.jsonl --explain \"SELECT * FROM devices "
+        "WHERE ...\"\n"
+        "  muster query --fleet twins.jsonl \"SELECT tags.model AS model,\n"
+        "      COUNT() AS devices FROM devices GROUP BY tags.model\"\n",
+    .words_max = INT_MAX,
+    .invoke = MakeInvocation<QueryCommandOptions, QueryFlags, Query>};
 
 }  // namespace muster

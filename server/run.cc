@@ -23,9 +23,10 @@
 #include "engine/model/error.h"
 #include "engine/model/job.h"
 #include "engine/model/json.h"
-#include "engine/model/profile.h"
 #include "server/caret.h"
 #include "server/command.h"
+#include "server/device_flags.h"
+#include "server/engine_flags.h"
 #include "server/exit_code.h"
 #include "server/files.h"
 #include "server/flags.h"
@@ -42,100 +43,55 @@
 namespace muster {
 namespace {
 
-constexpr size_t kDevicesConfigSizeMax = 1 << 20;
-
 struct RunOptions {
   std::string fleet;
   std::vector<std::string> jobs;
   std::string results;
-  std::string devices_config;
   std::string data;
-  std::string sync = "group";
-  std::string profile = "unlimited";
-  int64_t units = 1;
-  std::string active_limit = "reject";
-  int64_t threads = DefaultThreads();
-  int64_t seed = 1;
+  DeviceFlags device;
+  EngineFlags engine;
   bool skip_bad_lines = false;
   bool json = false;
   bool quiet = false;
 };
 
 std::vector<Flag> RunFlags(RunOptions* o) {
-  return {
+  std::vector<Flag> flags = {
       {"fleet", "FILE",
-       "the twins: one JSON document per line. Not loaded again if\n"
-       "DIR has a fleet",
+       "the twins: one JSON document per line. Not loaded\n"
+       "again if DIR has a fleet",
        &o->fleet},
       {"job", "FILE",
-       "a job: the request body of the hub's jobs API; give the\n"
-       "flag once for each job. Without a jobId the file's name\n"
-       "is the job's. One that DIR has already is followed",
+       "a job: the request body of the hub's jobs API; give\n"
+       "the flag once for each job. Without a jobId the file's\n"
+       "name is the job's. One that DIR has already is\n"
+       "followed",
        &o->jobs},
       {"results", "FILE",
-       "write one record per device and job: JSON lines, whole or\n"
-       "not at all; - is standard output",
+       "write one record per device and job: JSON lines, whole\n"
+       "or not at all; - is standard output",
        &o->results},
-      {"devices-config", "FILE",
-       "what the simulated devices do, as JSON: latency, failures,\n"
-       "who is offline (README.md, \"Simulated devices\")",
-       &o->devices_config},
       {"data", "DIR",
-       "keep everything in this folder; if it has something, go\n"
-       "on with that",
+       "keep everything in this folder; if it has something,\n"
+       "go on with that",
        &o->data},
-      {"sync", "WHEN",
-       "how DIR is synced: group (default), what comes meanwhile\n"
-       "together; each, every write by itself; none, by the\n"
-       "system: a power loss costs about the last second",
-       ChoiceFlag{&o->sync, {"none", "group", "each"}}},
-      {"seed", "N", "decides what each device does (1)",
-       IntFlag{&o->seed, 0, INT64_MAX}},
-      {"profile", "NAME",
-       "limits like a hub's: unlimited (default), free, s1, s2,\n"
-       "s3 or basic",
-       ChoiceFlag{&o->profile,
-                  {"unlimited", "free", "s1", "s2", "s3", "basic"}}},
-      {"units", "N", "units of the profile, for its rates (1)",
-       IntFlag{&o->units, 1, 200}},
-      {"active-limit", "WHAT",
-       "a job too many for the profile: reject it (default) or\n"
-       "queue it",
-       ChoiceFlag{&o->active_limit, {"reject", "queue"}}},
-      {"threads", "N", "threads of the engine (one per processor)",
-       IntFlag{&o->threads, 1, 256}},
       {"skip-bad-lines", "", "leave out twins that are wrong",
        &o->skip_bad_lines},
       {"json", "", "JSON lines on standard output instead of text", &o->json},
       {"quiet", "", "no progress", &o->quiet},
   };
+  return WithEngineFlags(&o->engine,
+                         WithDeviceFlags(&o->device, std::move(flags)));
 }
 
-absl::StatusOr<SimulationOptions> ReadSimulationOptions(const RunOptions& o,
-                                                        bool has_seed) {
+absl::StatusOr<SimulationOptions> ReadSimulationOptions(const RunOptions& o) {
   SimulationOptions options;
-  absl::StatusOr<Profile> profile =
-      FindProfile(o.profile, static_cast<int>(o.units));
-  if (!profile.ok()) return profile.status();
-  options.engine.profile = *profile;
-  options.engine.on_active_limit = o.active_limit == "queue"
-                                       ? ActiveLimitPolicy::kQueue
-                                       : ActiveLimitPolicy::kReject;
-  options.engine.threads = static_cast<int>(o.threads);
-  if (!o.devices_config.empty()) {
-    absl::StatusOr<std::string> text =
-        ReadFile(o.devices_config, kDevicesConfigSizeMax);
-    if (!text.ok()) return text.status();
-    absl::StatusOr<LoopbackOptions> devices = ParseLoopbackOptions(*text);
-    if (!devices.ok()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(o.devices_config, ": ", devices.status().message()));
-    }
-    options.devices = *std::move(devices);
-    options.connected_as_in_twins =
-        ParseJson(*text)->view().Find("offline_share").is_undefined();
-  }
-  if (has_seed) options.devices.seed = static_cast<uint64_t>(o.seed);
+  absl::Status status = SetEngineOptions(o.engine, &options.engine);
+  if (!status.ok()) return status;
+  absl::StatusOr<SimulatedDevices> devices = ReadDeviceFlags(o.device);
+  if (!devices.ok()) return devices.status();
+  options.devices = devices->options;
+  options.connected_as_in_twins = !devices->has_offline_share;
   options.data = o.data;
   const int64_t bytes = o.fleet.empty() ? -1 : FileSize(o.fleet);
   options.check_fleet = [o, bytes](const KeptFleet& kept) {
@@ -148,9 +104,7 @@ absl::StatusOr<SimulationOptions> ReadSimulationOptions(const RunOptions& o,
         ": without --fleet it goes on with its own; another fleet wants "
         "another folder"));
   };
-  options.sync = o.sync == "none"   ? JournalSync::kNone
-                 : o.sync == "each" ? JournalSync::kEach
-                                    : JournalSync::kGroup;
+  options.sync = SyncOf(o.engine);
   return options;
 }
 
@@ -406,8 +360,9 @@ class Runner {
   }
 
   int InterruptedAndKept() {
-    Complain(command_, "interrupted; what is not done goes on with",
-             absl::StrCat("  muster run --data ", options_.data, "\n"));
+    Complain(
+        command_, "interrupted; what is not done goes on with",
+        absl::StrCat("  ", ProgramName(), " run --data ", options_.data, "\n"));
     return kExitInterrupted;
   }
 
@@ -431,52 +386,37 @@ class Runner {
   bool refused_ = false;
 };
 
-int Run(const Command& command, absl::Span<const absl::string_view> words) {
-  RunOptions options;
-  const std::vector<Flag> flags = RunFlags(&options);
-  absl::StatusOr<Arguments> arguments = ParseFlags(flags, words);
-  if (!arguments.ok()) return UsageError(command, arguments.status());
-  if (arguments->help) {
-    Print(HelpText(command, flags));
-    return kExitOk;
-  }
-  if (!arguments->positional.empty()) {
-    return UsageError(command,
-                      absl::InvalidArgumentError(absl::StrCat(
-                          "unexpected argument: ", arguments->positional[0])));
-  }
+int Run(const Command& command, RunOptions& options,
+        const Arguments& arguments) {
   // With a folder both may be there already.
-  const bool kept = arguments->Has("data") && KeptFolder::Exists(options.data);
+  const bool kept = arguments.Has("data") && KeptFolder::Exists(options.data);
   for (absl::string_view name : {"fleet", "job"}) {
-    if (!arguments->Has(name) && !kept) {
+    if (!arguments.Has(name) && !kept) {
       return UsageError(
           command,
-          absl::InvalidArgumentError(absl::StrCat(
+          absl::StrCat(
               "--", name, " is missing",
-              arguments->Has("data") ? ", and nothing is kept yet in " : "",
-              options.data)));
+              arguments.Has("data") ? ", and nothing is kept yet in " : "",
+              options.data));
     }
   }
-  if (arguments->Has("sync") && !arguments->Has("data")) {
-    return UsageError(command, absl::InvalidArgumentError(
-                                   "--sync says how --data keeps, which is "
-                                   "missing"));
+  if (arguments.Has("sync") && !arguments.Has("data")) {
+    return UsageError(command,
+                      "--sync says how --data keeps, which is missing");
   }
   if (options.json && options.results == "-") {
-    return UsageError(command, absl::InvalidArgumentError(
-                                   "--json and --results - both want standard "
-                                   "output"));
+    return UsageError(command,
+                      "--json and --results - both want standard output");
   }
 
   const auto fail = [&](const absl::Status& status) {
     Complain(command, status.message());
     return kExitUsage;
   };
-  if (arguments->Has("fleet")) {
+  if (arguments.Has("fleet")) {
     if (absl::Status s = CheckReadable(options.fleet); !s.ok()) return fail(s);
   }
-  absl::StatusOr<SimulationOptions> simulation =
-      ReadSimulationOptions(options, arguments->Has("seed"));
+  absl::StatusOr<SimulationOptions> simulation = ReadSimulationOptions(options);
   if (!simulation.ok()) return fail(simulation.status());
   std::vector<CheckedJob> jobs;
   for (const std::string& path : options.jobs) {
@@ -500,47 +440,60 @@ int Run(const Command& command, absl::Span<const absl::string_view> words) {
 }  // namespace
 
 const Command kRunCommand = {
-    "run",
-    "jobs from files over a fleet from a file, on simulated devices",
-    "--fleet FILE --job FILE [--job FILE ...] [--data DIR] [FLAGS]",
-    "Loads the twins, simulates a device for each, and runs the jobs: at once, "
-    "or\n"
-    "when their startTime has come. Devices are connected as their twins say. "
-    "At\n"
-    "the end it says what became of each job and of its devices.\n"
-    "\n"
-    "Ctrl-C cancels what has not been sent, waits for what has, and reports; "
-    "a\n"
-    "second one ends at once. Exit codes: 0 every device succeeded, 1 some job "
-    "or\n"
-    "device failed, 2 wrong arguments or input, 3 interrupted.\n"
-    "\n"
-    "With --data everything is kept in a folder, and ctrl-C ends at once: no "
-    "job is\n"
-    "cancelled. After it, after a kill or a power loss, the same command goes "
-    "on\n"
-    "where it was, and so does one without --fleet and --job: it follows the "
-    "jobs\n"
-    "that have not ended. Devices are simulated by the --devices-config of "
-    "each\n"
-    "start, connected as when they were loaded. A method that was sent and "
-    "not\n"
-    "answered has failed with GatewayTimeout: none is sent twice. It is an "
-    "error if\n"
-    "--fleet has another size than the fleet in the folder, or a job of the "
-    "same\n"
-    "jobId is another one. A folder that is in use, damaged or of a newer "
-    "version\n"
-    "is exit code 2; a disk that fills up or fails meanwhile is waited for.\n",
-    "  muster run --fleet twins.jsonl --job reboot.json --results out.jsonl\n"
-    "  muster run --fleet twins.jsonl --job reboot.json --data kept\n"
-    "\n"
-    "  reboot.json:\n"
-    "    {\"type\": \"scheduleDeviceMethod\",\n"
-    "     \"cloudToDeviceMethod\": {\"methodName\": \"reboot\",\n"
-    "                             \"connectTimeoutInSeconds\": 10},\n"
-    "     \"queryCondition\": \"tags.location.building = '43'\",\n"
-    "     \"maxExecutionTimeInSeconds\": 60}\n",
-    Run};
+    .name = "run",
+    .summary = "jobs from files over a fleet from a file, devices simulated",
+    .arguments =
+        "--fleet FILE --job FILE [--job FILE ...] [--data DIR] [FLAGS]",
+    .about =
+        "Loads the twins, simulates a device for each, and runs the jobs: at "
+        "once, "
+        "or\n"
+        "when their startTime has come. Devices are connected as their twins "
+        "say. "
+        "At\n"
+        "the end it says what became of each job and of its devices.\n"
+        "\n"
+        "Ctrl-C cancels what has not been sent, waits for what has, and "
+        "reports; "
+        "a\n"
+        "second one ends at once. Exit codes: 0 every device succeeded, 1 some "
+        "job "
+        "or\n"
+        "device failed, 2 wrong arguments or input, 3 interrupted.\n"
+        "\n"
+        "With --data everything is kept in a folder, and ctrl-C ends at once: "
+        "no "
+        "job is\n"
+        "cancelled. After it, after a kill or a power loss, the same command "
+        "goes "
+        "on\n"
+        "where it was, and so does one without --fleet and --job: it follows "
+        "the "
+        "jobs\n"
+        "that have not ended. Devices are simulated by the --devices-config of "
+        "each\n"
+        "start, connected as when they were loaded. A method that was sent and "
+        "not\n"
+        "answered has failed with GatewayTimeout: none is sent twice. It is an "
+        "error if\n"
+        "--fleet has another size than the fleet in the folder, or a job of "
+        "the "
+        "same\n"
+        "jobId is another one. A folder that is in use, damaged or of a newer "
+        "version\n"
+        "is exit code 2; a disk that fills up or fails meanwhile is waited "
+        "for.\n",
+    .example =
+        "  muster run --fleet twins.jsonl --job reboot.json --results "
+        "out.jsonl\n"
+        "  muster run --fleet twins.jsonl --job reboot.json --data kept\n"
+        "\n"
+        "  reboot.json:\n"
+        "    {\"type\": \"scheduleDeviceMethod\",\n"
+        "     \"cloudToDeviceMethod\": {\"methodName\": \"reboot\",\n"
+        "                             \"connectTimeoutInSeconds\": 10},\n"
+        "     \"queryCondition\": \"tags.location.building = '43'\",\n"
+        "     \"maxExecutionTimeInSeconds\": 60}\n",
+    .invoke = MakeInvocation<RunOptions, RunFlags, Run>};
 
 }  // namespace muster

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -240,11 +239,6 @@ std::string FoundText(const Simulation::Found& found) {
   return absl::StrCat(Counted(found.devices, "device"), ", ",
                       WithCommas(found.connected), " connected; ",
                       Counted(sum, "job"), by_status);
-}
-
-int DefaultThreads() {
-  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1,
-                    256);
 }
 
 }  // namespace muster

@@ -118,10 +118,6 @@ class Simulation {
 // "2,000 devices, 1,720 connected; 3 jobs: 1 running, 2 completed".
 std::string FoundText(const Simulation::Found& found);
 
-// Threads that `muster` uses if nobody says otherwise: the machine's
-// processors.
-int DefaultThreads();
-
 }  // namespace muster
 
 #endif  // SERVER_SIMULATION_H_

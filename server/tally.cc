@@ -20,6 +20,33 @@ double PerSecond(int64_t count, absl::Duration elapsed) {
   return seconds > 0 ? static_cast<double>(count) / seconds : 0;
 }
 
+// From the moment at which it was due to its end; 0 if it has not come.
+absl::Duration ElapsedOf(const JobInfo& info) {
+  if (!info.end_time.has_value()) return absl::ZeroDuration();
+  return std::max(
+      absl::ZeroDuration(),
+      *info.end_time - std::max(info.created_time, info.start_time));
+}
+
+// "reboot-43 completed in 5.04 s, 66.2/s", and why it failed.
+std::string HeadLines(const JobInfo& info) {
+  const int64_t devices =
+      info.statistics.value_or(JobStatistics()).device_count;
+  std::string out = absl::StrCat(info.job_id, " ", JobStatusName(info.status));
+  if (IsTerminal(info.status)) {
+    const absl::Duration elapsed = ElapsedOf(info);
+    absl::StrAppend(&out, " in ", ShortDuration(elapsed));
+    if (devices > 0) {
+      absl::StrAppend(&out, ", ", ShortRate(PerSecond(devices, elapsed)));
+    }
+  }
+  absl::StrAppend(&out, "\n");
+  if (!info.failure_reason.empty()) {
+    absl::StrAppend(&out, "  ", info.failure_reason, "\n");
+  }
+  return out;
+}
+
 std::string CountLine(absl::string_view what, int64_t count) {
   return absl::StrFormat("  %-10s %12s\n", what, WithCommas(count));
 }
@@ -84,28 +111,27 @@ bool JobReport::Succeeded() const {
          tally.canceled == 0 && Balanced();
 }
 
-absl::Duration JobReport::Elapsed() const {
-  if (!info.end_time.has_value()) return absl::ZeroDuration();
-  return std::max(
-      absl::ZeroDuration(),
-      *info.end_time - std::max(info.created_time, info.start_time));
+absl::Duration JobReport::Elapsed() const { return ElapsedOf(info); }
+
+std::string JobText(const JobInfo& info) {
+  const JobStatistics counts = info.statistics.value_or(JobStatistics());
+  std::string out = HeadLines(info);
+  if (!info.statistics.has_value()) return out;
+  absl::StrAppend(&out, CountLine("devices", counts.device_count),
+                  CountLine("succeeded", counts.succeeded_count),
+                  CountLine("failed", counts.failed_count));
+  if (!IsTerminal(info.status)) {
+    absl::StrAppend(&out, CountLine("running", counts.running_count),
+                    CountLine("pending", counts.pending_count));
+  }
+  return out;
 }
 
 std::string ReportText(const JobReport& report) {
   const JobInfo& info = report.info;
   const Tally& tally = report.tally;
   const JobStatistics counts = info.statistics.value_or(JobStatistics());
-  std::string out = absl::StrCat(info.job_id, " ", JobStatusName(info.status),
-                                 " in ", ShortDuration(report.Elapsed()));
-  if (counts.device_count > 0) {
-    absl::StrAppend(
-        &out, ", ",
-        ShortRate(PerSecond(counts.device_count, report.Elapsed())));
-  }
-  absl::StrAppend(&out, "\n");
-  if (!info.failure_reason.empty()) {
-    absl::StrAppend(&out, "  ", info.failure_reason, "\n");
-  }
+  std::string out = HeadLines(info);
   absl::StrAppend(&out, CountLine("devices", counts.device_count),
                   CountLine("succeeded", counts.succeeded_count));
   for (const auto& [status, count] : tally.answers) {

@@ -47,7 +47,10 @@ struct JobReport {
   absl::Duration Elapsed() const;
 };
 
-// A few lines for people, each with its line feed.
+// A few lines for people, each with its line feed: how a job stands.
+std::string JobText(const JobInfo& info);
+
+// The same at its end, with what its devices answered.
 std::string ReportText(const JobReport& report);
 
 // One JSON object, without a line feed:

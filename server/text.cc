@@ -16,6 +16,11 @@ std::string ThreeDigits(double value) {
   return absl::StrFormat("%.0f", value);
 }
 
+// Of UTF-8: all bytes of a code point but the first are 10xxxxxx.
+bool BeginsCodePoint(char c) {
+  return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
+}
+
 }  // namespace
 
 std::string WithCommas(int64_t number) {
@@ -91,9 +96,18 @@ std::string ShortBytes(int64_t bytes) {
 int ColumnsOf(absl::string_view text) {
   int columns = 0;
   for (char c : text) {
-    if ((static_cast<unsigned char>(c) & 0xc0) != 0x80) ++columns;
+    if (BeginsCodePoint(c)) ++columns;
   }
   return columns;
+}
+
+std::string CutToColumns(absl::string_view text, int columns) {
+  if (ColumnsOf(text) <= columns) return std::string(text);
+  size_t end = 0;
+  for (int left = columns - 3; end < text.size(); ++end) {
+    if (BeginsCodePoint(text[end]) && left-- == 0) break;
+  }
+  return absl::StrCat(text.substr(0, end), "...");
 }
 
 }  // namespace muster

@@ -38,6 +38,10 @@ std::string ShortBytes(int64_t bytes);
 // points.
 int ColumnsOf(absl::string_view text);
 
+// `text` if it takes no more than `columns`; else its beginning and "...".
+// Cuts between code points.  REQUIRES: columns >= 3.
+std::string CutToColumns(absl::string_view text, int columns);
+
 }  // namespace muster
 
 #endif  // SERVER_TEXT_H_

@@ -48,8 +48,9 @@ TEST(CliDataTest, WrongArgumentsAreUsageErrors) {
     std::vector<std::string> arguments;
     const char* message;
   } kCases[] = {
-      {{"data"}, "what to do is check or stats"},
-      {{"data", "mend", "x"}, "what to do is check or stats; got mend"},
+      {{"data"}, "what to do is one of check, stats"},
+      {{"data", "mend", "x"},
+       "no command \"data mend\"; there are check, stats"},
       {{"data", "check"}, "the folder is missing"},
       {{"data", "stats", "a", "b"}, "unexpected argument: b"},
       {{"data", "check", "x", "--jsno"}, "did you mean --json?"},

@@ -1,4 +1,5 @@
-// The parts of the command line that have no state: carets, files, reports.
+// The parts of the command line that have no state: carets, files, reports,
+// tables, addresses.
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -7,6 +8,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "engine/model/error.h"
@@ -16,8 +18,12 @@
 #include "gtest/gtest.h"
 #include "server/caret.h"
 #include "server/files.h"
+#include "server/gateway_figures.h"
 #include "server/job_file.h"
+#include "server/table.h"
 #include "server/tally.h"
+#include "server/text.h"
+#include "transport/grpc/address.h"
 
 namespace muster {
 namespace {
@@ -259,6 +265,78 @@ TEST(TallyTest, ManyKindsOfErrorsAreCutShort) {
   for (const Tally::Kind& kind : report.tally.Kinds()) sum += kind.count;
   EXPECT_EQ(sum, 5002);
   EXPECT_THAT(ReportText(report), HasSubstr("  others\n"));
+}
+
+TEST(TableTest, ColumnsAreAsWideAsWhatIsInThem) {
+  Table table({"JOB", ">DEVICES", "WHY"});
+  EXPECT_EQ(table.Text(), "JOB  DEVICES  WHY\n");
+  table.AddRow({"a-long-name", "1", "\u00e4\u4e16"});
+  table.AddRow({"b", "12,345,678", "two\nlines"});
+  table.AddRow({"", "", ""});
+  EXPECT_EQ(table.Text(),
+            "JOB             DEVICES  WHY\n"
+            "a-long-name           1  \u00e4\u4e16\n"
+            "b            12,345,678  two lines\n"
+            "\n");
+  EXPECT_EQ(table.Text(/*names=*/false).find("JOB"), std::string::npos);
+}
+
+TEST(TableTest, NothingInItMovesTheCursor) {
+  Table table({"X"});
+  table.AddRow({"a\x1b[2J\x7f\u009b1m\u00a0\u00e9\u0080"});
+  EXPECT_EQ(table.Text(false), "a [2J   1m\u00a0\u00e9\n");
+}
+
+TEST(TextTest, IsCutBetweenCodePoints) {
+  EXPECT_EQ(CutToColumns("\u00e4\u00e4\u00e4\u00e4", 4),
+            "\u00e4\u00e4\u00e4\u00e4");
+  EXPECT_EQ(CutToColumns("\u00e4\u00e4\u00e4\u00e4\u00e4", 4), "\u00e4...");
+  EXPECT_EQ(CutToColumns("abcdefg", 5), "ab...");
+  EXPECT_EQ(CutToColumns("abcdefg", 3), "...");
+}
+
+TEST(AddressTest, LoopbackIsWhatOthersCannotReach) {
+  for (const char* address :
+       {"127.0.0.1:7040", "127.8.9.10:0", "localhost:7040", "[::1]:7040",
+        "unix:/run/muster"}) {
+    EXPECT_TRUE(IsLoopback(address)) << address;
+  }
+  for (const char* address :
+       {"0.0.0.0:7040", "[::]:7040", "10.0.0.1:7040", "128.0.0.1:7040", ":7040",
+        "example.net:7040", "127.example.net:7040", ""}) {
+    EXPECT_FALSE(IsLoopback(address)) << address;
+  }
+  for (const char* address : {"localhost:0", "[::1]:65535", "unix:/x"}) {
+    EXPECT_TRUE(HasPort(address)) << address;
+  }
+  for (const char* address :
+       {"", "localhost", ":7040", "h:", "h:65536", "h:x"}) {
+    EXPECT_FALSE(HasPort(address)) << address;
+  }
+  EXPECT_EQ(WithPort("127.0.0.1:0", 7040), "127.0.0.1:7040");
+  EXPECT_EQ(WithPort("[::1]:0", 7040), "[::1]:7040");
+  EXPECT_EQ(WithPort("unix:/run/muster", 1), "unix:/run/muster");
+}
+
+TEST(GatewayFiguresTest, AreReadAsTheyWereWritten) {
+  const GatewayFigures figures = {.streams_up = 1,
+                                  .devices = 2,
+                                  .attached = 3,
+                                  .refused = 4,
+                                  .in_flight = 5,
+                                  .calls = 6,
+                                  .answers = 7,
+                                  .timeouts = 8,
+                                  .streams = 9,
+                                  .error = "\"no\""};
+  const std::string json = GatewayFiguresJson("g", figures);
+  const absl::StatusOr<GatewayFigures> read = ParseGatewayFigures(json);
+  ASSERT_TRUE(read.ok()) << json;
+  EXPECT_EQ(GatewayFiguresJson("g", *read), json);
+  for (const char* text :
+       {"", "1", "{}", R"({"attached": 1, "devices": "x"})"}) {
+    EXPECT_FALSE(ParseGatewayFigures(text).ok()) << text;
+  }
 }
 
 }  // namespace

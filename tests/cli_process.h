@@ -31,7 +31,8 @@ struct Result {
 // The program while it runs.
 class Process {
  public:
-  explicit Process(const std::vector<std::string>& arguments) {
+  // `input`, if given, is its standard input.
+  explicit Process(const std::vector<std::string>& arguments, int input = -1) {
     int out[2];
     int err[2];
     EXPECT_EQ(pipe2(out, O_CLOEXEC), 0);
@@ -45,6 +46,7 @@ class Process {
     if (pid_ == 0) {
       // As a script's background job has it.
       signal(SIGINT, SIG_IGN);
+      if (input >= 0) dup2(input, STDIN_FILENO);
       dup2(out[1], STDOUT_FILENO);
       dup2(err[1], STDERR_FILENO);
       execv("server/muster", argv.data());
@@ -60,6 +62,8 @@ class Process {
   }
 
   pid_t pid() const { return pid_; }
+  // What has been read so far of standard output (0) or error (1).
+  const std::string& text(int stream) const { return text_[stream]; }
   void Signal(int signal_number) { kill(pid_, signal_number); }
 
   // Reads until `text` has come on standard output (0) or error (1); false if

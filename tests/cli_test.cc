@@ -166,17 +166,84 @@ TEST_F(CliTest, ExplainsItself) {
   EXPECT_EQ(nothing.exit_code, 2);
   EXPECT_EQ(nothing.err, help.out);
 
-  for (const char* command : {"run", "query", "demo", "fleet", "data"}) {
+  for (const char* command :
+       {"run", "query", "demo", "serve", "job", "twin", "token", "fleet",
+        "fleet simulate", "fleet gateway", "data", "completion"}) {
     EXPECT_THAT(help.out, HasSubstr(absl::StrCat("\n  ", command, " ")));
-    const Result by_flag = Muster({command, "--help"});
+  }
+  for (const char* command :
+       {"run",         "query",          "demo",        "serve",
+        "job",         "job create",     "job get",     "job list",
+        "job cancel",  "job watch",      "job preview", "job executions",
+        "twin",        "twin get",       "twin update", "twin query",
+        "twin import", "twin delete",    "token",       "fleet",
+        "data",        "fleet simulate", "data check",  "data stats",
+        "completion",  "fleet gateway"}) {
+    std::vector<std::string> words = absl::StrSplit(command, ' ');
+    words.emplace_back("--help");
+    const Result by_flag = Muster(words);
+    words.pop_back();
+    words.insert(words.begin(), "help");
     EXPECT_EQ(by_flag.exit_code, 0);
     EXPECT_THAT(by_flag.out,
                 AllOf(StartsWith(absl::StrCat("muster ", command, ": ")),
                       HasSubstr(absl::StrCat("usage: muster ", command)),
                       HasSubstr("\nexample:\n")));
-    EXPECT_EQ(Muster({"help", command}).out, by_flag.out);
+    EXPECT_EQ(Muster(words).out, by_flag.out);
     for (const std::string& line : Lines(by_flag.out)) {
       EXPECT_LE(line.size(), 90u) << line;
+    }
+  }
+}
+
+// As bash itself would call the function that the script declares.
+TEST_F(CliTest, BashCompletes) {
+  if (access("/bin/bash", X_OK) != 0) GTEST_SKIP() << "there is no bash here";
+  Write("completion.bash", Muster({"completion", "bash"}).out);
+  const struct {
+    const char* words;
+    const char* completed;
+  } kCases[] = {
+      {"muster ''", "help version demo run query"},
+      {"muster de", "demo "},
+      {"muster help ''", "help version demo run query"},
+      {"muster help data ''", "check stats "},
+      {"muster data ''", "check stats "},
+      {"muster data check --j", "--json "},
+      {"muster run --pro", "--profile "},
+      {"muster run --job x --pro", "--profile "},
+      {"muster run --profile s", "s1 s2 s3 "},
+      {"muster run --quiet --profile = s", "s1 s2 s3 "},
+      {"muster run --sync =", "none group each "},
+      {"muster run ''", ""},
+      {"muster demo --devices ''", ""},
+      {"muster completion ''", "bash "},
+      {"muster nonsense ''", ""},
+  };
+  for (const auto& c : kCases) {
+    const std::string script =
+        Write("complete.bash",
+              absl::StrCat("source ", Path("completion.bash"), "\n",
+                           "set -- $(complete -p muster)\n"
+                           "function=$5\n"
+                           "COMP_WORDS=(",
+                           c.words,
+                           ")\n"
+                           "COMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n"
+                           "$function muster \"${COMP_WORDS[COMP_CWORD]}\"\n"
+                           "((${#COMPREPLY[@]} == 0)) ||"
+                           " printf '%s ' \"${COMPREPLY[@]}\"\n"));
+    std::FILE* const pipe =
+        popen(absl::StrCat("/bin/bash -u ", script, " 2>&1").c_str(), "r");
+    ASSERT_NE(pipe, nullptr);
+    char buffer[4096];
+    const size_t size = std::fread(buffer, 1, sizeof(buffer), pipe);
+    EXPECT_EQ(pclose(pipe), 0) << c.words;
+    const absl::string_view out(buffer, size);
+    if (*c.completed == '\0') {
+      EXPECT_EQ(out, "") << c.words;
+    } else {
+      EXPECT_THAT(std::string(out), StartsWith(c.completed)) << c.words;
     }
   }
 }
@@ -194,6 +261,11 @@ TEST_F(CliTest, WrongArgumentsAreUsageErrors) {
   } kCases[] = {
       {{"rnu"}, "there is no command \"rnu\"; did you mean run?"},
       {{"help", "rnu"}, "there is no command \"rnu\"; did you mean run?"},
+      {{"data"}, "what to do is one of check, stats"},
+      {{"data", "chekc"},
+       "there is no command \"data chekc\"; did you mean data check?"},
+      {{"data", "check", "a", "b"}, "unexpected argument: b"},
+      {{"completion", "fish"}, "the shell must be bash; got \"fish\""},
       {{"run", "--fleat", "x"},
        "there is no flag --fleat; did you mean --fleet?"},
       {{"run", "--job", "x"}, "--fleet is missing"},

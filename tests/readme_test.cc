@@ -41,8 +41,12 @@ std::string Output(const std::string& command) {
 
 TEST(ReadmeTest, CodeBlocksAreTheFiles) {
   const std::string readme = Read("README.md");
-  EXPECT_THAT(readme, HasSubstr(absl::StrCat(
-                          "```cpp\n", Read("examples/embed.cc"), "```\n")));
+  for (const char* name : {"embed", "gateway"}) {
+    EXPECT_THAT(readme,
+                HasSubstr(absl::StrCat(
+                    "```cpp\n", Read(absl::StrCat("examples/", name, ".cc")),
+                    "```\n")));
+  }
   for (const char* name : {"reboot", "devices"}) {
     EXPECT_THAT(readme,
                 HasSubstr(absl::StrCat(
@@ -64,7 +68,9 @@ TEST(ReadmeTest, TheEmbeddedProgramDoesWhatIsSaid) {
 // Every flag and every command that the README uses is in the help.
 TEST(ReadmeTest, FlagsAndCommandsExist) {
   std::string help;
-  for (const char* command : {"", "run", "query", "demo", "fleet"}) {
+  for (const char* command :
+       {"", "run", "query", "demo", "serve", "job create", "job executions",
+        "twin import", "fleet", "fleet simulate"}) {
     help += Output(absl::StrCat("server/muster help ", command));
   }
   for (absl::string_view line : absl::StrSplit(Read("README.md"), '\n')) {
