@@ -157,21 +157,21 @@ void AddEngine(const EngineStats& stats, Families& out) {
       .Add(busy);
 }
 
-void AddGateways(std::vector<GatewayMetrics> gateways, Families& out) {
+void AddGateways(std::vector<AttachedGateway> gateways, Families& out) {
   const size_t attached = gateways.size();
   // One series for a name, also if a gateway has come back before its last
   // stream has gone.
-  std::map<std::string, GatewayMetrics> by_name;
-  for (GatewayMetrics& gateway : gateways) {
+  std::map<std::string, AttachedGateway> by_name;
+  for (AttachedGateway& gateway : gateways) {
     if (gateway.name.empty()) continue;
-    GatewayMetrics& sum = by_name[gateway.name];
+    AttachedGateway& sum = by_name[gateway.name];
     sum.devices += gateway.devices;
     sum.waiting += gateway.waiting;
     sum.unanswered += gateway.unanswered;
     sum.credit += gateway.credit;
   }
-  std::vector<std::pair<std::string, GatewayMetrics>> shown;
-  GatewayMetrics rest;
+  std::vector<std::pair<std::string, AttachedGateway>> shown;
+  AttachedGateway rest;
   for (auto& [name, gateway] : by_name) {
     if (shown.size() < static_cast<size_t>(kGatewaysShownMax)) {
       shown.emplace_back(name, std::move(gateway));
@@ -186,52 +186,59 @@ void AddGateways(std::vector<GatewayMetrics> gateways, Families& out) {
 
   out.Gauge("muster_gateways", "Gateways that are attached.").Add(attached);
   const auto each = [&](const char* name, const char* help,
-                        int64_t GatewayMetrics::* field) {
+                        int64_t AttachedGateway::* field) {
     out.Gauge(name, help);
     for (const auto& [gateway, values] : shown) {
       out.Add(values.*field, {{"gateway", gateway}});
     }
   };
   each("muster_gateway_devices", "Devices that are attached by the gateway.",
-       &GatewayMetrics::devices);
+       &AttachedGateway::devices);
   each("muster_gateway_credit",
        "Executions that the gateway takes without having answered.",
-       &GatewayMetrics::credit);
+       &AttachedGateway::credit);
   each("muster_gateway_in_flight",
        "Executions that the gateway has and has not answered.",
-       &GatewayMetrics::unanswered);
+       &AttachedGateway::unanswered);
   each("muster_gateway_waiting",
        "Executions that wait for the gateway's credit.",
-       &GatewayMetrics::waiting);
+       &AttachedGateway::waiting);
 }
 
-void AddGatewayCounts(const GatewayCounts& counts, Families& out) {
+void AddGatewayTotals(const GatewayTotals& totals, Families& out) {
   out.Counter("muster_gateway_attached_total",
               "Gateways that have attached and said who they are.")
-      .Add(counts.attached);
+      .Add(totals.sessions);
   out.Counter("muster_gateway_refused_frames_total",
               "Gateways' streams that ended with a frame of wrong form.")
-      .Add(counts.refused_frames);
+      .Add(totals.refused_frames);
   out.Counter("muster_gateway_executions_sent_total",
               "Executions that were written to gateways.")
-      .Add(counts.executions_sent);
+      .Add(totals.executions_sent);
   out.Counter("muster_gateway_outcomes_total",
               "Outcomes that were taken from gateways.")
-      .Add(counts.outcomes);
+      .Add(totals.outcomes);
   out.Counter("muster_gateway_outcomes_dropped_total",
               "Outcomes of no execution that the gateway has.")
-      .Add(counts.outcomes_dropped);
+      .Add(totals.outcomes_dropped);
   out.Counter("muster_gateway_expired_total",
               "Executions whose time was over while they waited for credit or "
               "for an answer.")
-      .Add(counts.expired_waiting, {{"where", "waiting"}})
-      .Add(counts.expired_unanswered, {{"where", "unanswered"}});
+      .Add(totals.expired_waiting, {{"where", "waiting"}})
+      .Add(totals.expired_unanswered, {{"where", "unanswered"}});
+  out.Counter("muster_gateway_notifications_dropped_total",
+              "Changes of desired properties that were not told, because too "
+              "many waited.")
+      .Add(totals.notifications_dropped);
+  out.Counter("muster_gateway_handles_unknown_total",
+              "Handles that gateways gave back and did not have.")
+      .Add(totals.handles_unknown);
 }
 
-void AddCalls(const std::vector<CallMetrics>& calls, Families& out) {
+void AddCalls(const CallGuardStats& stats, Families& out) {
   out.Counter("muster_grpc_calls_total",
               "gRPC calls that have ended, by method and status code.");
-  for (const CallMetrics& method : calls) {
+  for (const CallGuardStats::Method& method : stats.methods) {
     for (size_t code = 0; code < method.ended.size(); ++code) {
       // OK from the start; of the others, those that were.
       if (code > 0 && method.ended[code] == 0) continue;
@@ -241,17 +248,15 @@ void AddCalls(const std::vector<CallMetrics>& calls, Families& out) {
                             static_cast<absl::StatusCode>(code))}});
     }
   }
-}
-
-void AddCallLoads(const std::vector<CallLoad>& loads, Families& out) {
+  constexpr const char* kKinds[kCallKinds] = {"unary", "stream", "gateway"};
   out.Gauge("muster_grpc_calls_in_flight", "gRPC calls under way, by kind.");
-  for (const CallLoad& load : loads) {
-    out.Add(load.under_way, {{"kind", load.kind}});
+  for (int i = 0; i < kCallKinds; ++i) {
+    out.Add(stats.under_way[i], {{"kind", kKinds[i]}});
   }
   out.Gauge("muster_grpc_calls_limit",
             "How many gRPC calls of a kind may be under way.");
-  for (const CallLoad& load : loads) {
-    out.Add(load.limit, {{"kind", load.kind}});
+  for (int i = 0; i < kCallKinds; ++i) {
+    out.Add(stats.limit[i], {{"kind", kKinds[i]}});
   }
 }
 
@@ -277,11 +282,10 @@ std::vector<MetricFamily> Metrics::Collect() const {
       .Add(sources_.health().ok() ? 1 : 0);
   AddEngine(sources_.engine(), families);
   if (sources_.gateways) AddGateways(sources_.gateways(), families);
-  if (sources_.gateway_counts) {
-    AddGatewayCounts(sources_.gateway_counts(), families);
+  if (sources_.gateway_totals) {
+    AddGatewayTotals(sources_.gateway_totals(), families);
   }
   if (sources_.calls) AddCalls(sources_.calls(), families);
-  if (sources_.call_loads) AddCallLoads(sources_.call_loads(), families);
   return families.Take();
 }
 

@@ -225,49 +225,6 @@ std::string FoundText(const EngineStats& stats) {
                       by_status);
 }
 
-std::vector<GatewayMetrics> MetricsOf(
-    const std::vector<AttachedGateway>& gateways) {
-  std::vector<GatewayMetrics> metrics;
-  metrics.reserve(gateways.size());
-  for (const AttachedGateway& gateway : gateways) {
-    metrics.push_back({.name = gateway.name,
-                       .devices = gateway.devices,
-                       .waiting = gateway.waiting,
-                       .unanswered = gateway.unanswered,
-                       .credit = gateway.credit});
-  }
-  return metrics;
-}
-
-GatewayCounts CountsOf(const GatewayTotals& totals) {
-  return {.attached = totals.sessions,
-          .refused_frames = totals.refused_frames,
-          .executions_sent = totals.executions_sent,
-          .outcomes = totals.outcomes,
-          .outcomes_dropped = totals.outcomes_dropped,
-          .expired_waiting = totals.expired_waiting,
-          .expired_unanswered = totals.expired_unanswered};
-}
-
-std::vector<CallMetrics> MetricsOf(const CallGuardStats& stats) {
-  std::vector<CallMetrics> metrics;
-  for (const CallGuardStats::Method& method : stats.methods) {
-    metrics.push_back({.name = method.name, .ended = method.ended});
-  }
-  return metrics;
-}
-
-std::vector<CallLoad> LoadsOf(const CallGuardStats& stats) {
-  constexpr absl::string_view kNames[] = {"unary", "stream", "gateway"};
-  std::vector<CallLoad> loads;
-  for (size_t i = 0; i < stats.under_way.size(); ++i) {
-    loads.push_back({.kind = std::string(kNames[i]),
-                     .under_way = stats.under_way[i],
-                     .limit = stats.limit[i]});
-  }
-  return loads;
-}
-
 class Serving {
  public:
   Serving(const Command& command, const ServeOptions& options)
@@ -479,10 +436,9 @@ class Serving {
     MetricsSources sources;
     sources.engine = [this] { return engine_->Stats(); };
     sources.health = [this] { return engine_->Health(); };
-    sources.gateways = [this] { return MetricsOf(gateways_->gateways()); };
-    sources.gateway_counts = [this] { return CountsOf(gateways_->totals()); };
-    sources.calls = [this] { return MetricsOf(guard_->Stats()); };
-    sources.call_loads = [this] { return LoadsOf(guard_->Stats()); };
+    sources.gateways = [this] { return gateways_->gateways(); };
+    sources.gateway_totals = [this] { return gateways_->totals(); };
+    sources.calls = [this] { return guard_->Stats(); };
     metrics_ = std::make_unique<Metrics>(std::move(sources));
     absl::StatusOr<std::unique_ptr<HttpServer>> http =
         HttpServer::Start({.listen = options_.metrics}, metrics_->Handler());

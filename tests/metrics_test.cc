@@ -35,6 +35,8 @@
 #include "gtest/gtest.h"
 #include "tests/http_client.h"
 #include "tests/hub_fixture.h"
+#include "transport/grpc/call_guard.h"
+#include "transport/grpc/gateway/gateway_transport.h"
 #include "transport/http/http_server.h"
 #include "transport/loopback/loopback.h"
 #include "transport/loopback/loopback_options.h"
@@ -263,7 +265,7 @@ TEST(Metrics, LargeCountersAreExact) {
 TEST(Metrics, GatewaysAreShownUpToALimit) {
   Hub hub;
   MetricsSources sources = SourcesOf(hub.engine());
-  std::vector<GatewayMetrics> gateways;
+  std::vector<AttachedGateway> gateways;
   sources.gateways = [&] { return gateways; };
   const Metrics metrics(sources);
   {
@@ -271,10 +273,10 @@ TEST(Metrics, GatewaysAreShownUpToALimit) {
     EXPECT_EQ(e["muster_gateways"], 0);
     EXPECT_EQ(e.Sum("muster_gateway_devices"), 0);
   }
-  gateways = {{"b\"\\\n", 1, 2, 3, 4},
-              {"a", 10, 20, 30, 40},
-              {"", 0, 0, 0, 5},
-              {"a", 1, 1, 1, 1}};
+  gateways = {{"b\"\\\n", "", 1, 2, 3, 4},
+              {"a", "", 10, 20, 30, 40},
+              {"", "", 0, 0, 0, 5},
+              {"a", "", 1, 1, 1, 1}};
   {
     const Exposition e(metrics.Text());
     EXPECT_EQ(e["muster_gateways"], 4);
@@ -287,7 +289,7 @@ TEST(Metrics, GatewaysAreShownUpToALimit) {
   }
   gateways.clear();
   for (int i = 0; i < 1000; ++i) {
-    gateways.push_back({absl::StrFormat("gw-%04d", 999 - i), 1, 2, 3, 4});
+    gateways.push_back({absl::StrFormat("gw-%04d", 999 - i), "", 1, 2, 3, 4});
   }
   const Exposition e(metrics.Text());
   EXPECT_EQ(e["muster_gateways"], 1000);
@@ -306,14 +308,16 @@ TEST(Metrics, GatewaysAreShownUpToALimit) {
 TEST(Metrics, GatewaysAreCountedOverAll) {
   Hub hub;
   MetricsSources sources = SourcesOf(hub.engine());
-  sources.gateway_counts = [] {
-    return GatewayCounts{.attached = 1,
+  sources.gateway_totals = [] {
+    return GatewayTotals{.sessions = 1,
                          .refused_frames = 2,
                          .executions_sent = 3,
                          .outcomes = 4,
                          .outcomes_dropped = 5,
                          .expired_waiting = 6,
-                         .expired_unanswered = 7};
+                         .expired_unanswered = 7,
+                         .notifications_dropped = 8,
+                         .handles_unknown = 9};
   };
   const Exposition e(Metrics(sources).Text());
   EXPECT_EQ(e["muster_gateway_attached_total"], 1);
@@ -323,20 +327,21 @@ TEST(Metrics, GatewaysAreCountedOverAll) {
   EXPECT_EQ(e["muster_gateway_outcomes_dropped_total"], 5);
   EXPECT_EQ(e["muster_gateway_expired_total{where=\"waiting\"}"], 6);
   EXPECT_EQ(e["muster_gateway_expired_total{where=\"unanswered\"}"], 7);
+  EXPECT_EQ(e["muster_gateway_notifications_dropped_total"], 8);
+  EXPECT_EQ(e["muster_gateway_handles_unknown_total"], 9);
 }
 
 TEST(Metrics, CallsAreShownByMethodAndCode) {
   Hub hub;
   MetricsSources sources = SourcesOf(hub.engine());
-  CallMetrics get{.name = "GetJob"};
+  CallGuardStats::Method get{.name = "GetJob"};
   get.ended[0] = 5;
   get.ended[static_cast<size_t>(absl::StatusCode::kNotFound)] = 2;
   get.ended[static_cast<size_t>(absl::StatusCode::kUnauthenticated)] = 1;
   sources.calls = [&] {
-    return std::vector<CallMetrics>{get, {.name = "ListJobs"}};
-  };
-  sources.call_loads = [] {
-    return std::vector<CallLoad>{{"unary", 3, 1024}, {"stream", 0, 4096}};
+    return CallGuardStats{.methods = {get, {.name = "ListJobs"}},
+                          .under_way = {3, 0, 2},
+                          .limit = {1024, 4096, 512}};
   };
   const Exposition e(Metrics(sources).Text());
   const auto calls = [](absl::string_view method, absl::string_view code) {
@@ -356,10 +361,9 @@ TEST(Metrics, CallsAreShownByMethodAndCode) {
 TEST(Metrics, TheDocumentationNamesThemAll) {
   Hub hub;
   MetricsSources sources = SourcesOf(hub.engine());
-  sources.gateways = [] { return std::vector<GatewayMetrics>(); };
-  sources.gateway_counts = [] { return GatewayCounts(); };
-  sources.calls = [] { return std::vector<CallMetrics>(); };
-  sources.call_loads = [] { return std::vector<CallLoad>(); };
+  sources.gateways = [] { return std::vector<AttachedGateway>(); };
+  sources.gateway_totals = [] { return GatewayTotals(); };
+  sources.calls = [] { return CallGuardStats(); };
   std::set<std::string> names;
   for (const prometheus::MetricFamily& family : Metrics(sources).Collect()) {
     names.insert(family.name);
