@@ -10,8 +10,11 @@
 #include "engine/dispatch/twin_journal.h"
 #include "engine/journal/group_commit.h"
 #include "engine/load_twins.h"
+#include "engine/model/check.h"
 #include "engine/model/error.h"
+#include "engine/model/identity.h"
 #include "engine/model/json.h"
+#include "engine/model/limits.h"
 #include "engine/query/condition.h"
 #include "engine/query/statement.h"
 #include "engine/twin/device_hash.h"
@@ -25,6 +28,8 @@ class NoTransport : public Transport {
   void Start(TransportSink*) override {}
   size_t Send(const MethodBatch&) override { return 0; }
   void NotifyDesired(absl::Span<const DesiredNotification>) override {}
+  // Goes by links, and has none: whatever a twin says, nobody is connected.
+  bool wants_device_ids() const override { return false; }
   void Shutdown() override {}
 };
 
@@ -69,6 +74,9 @@ absl::Status Validate(const EngineOptions& o) {
   }
   return absl::OkStatus();
 }
+
+// In a list of partitions.
+constexpr int kNotWritten = -1;
 
 absl::Status CheckPageSize(int page_size) {
   if (1 <= page_size && page_size <= kTwinPageSizeMax) return absl::OkStatus();
@@ -230,21 +238,24 @@ absl::Status Engine::UpsertTwin(absl::string_view document) {
 absl::StatusOr<std::vector<absl::Status>> Engine::UpsertTwins(
     absl::Span<const absl::string_view> documents) {
   if (absl::Status s = parts_->CheckRunning(); !s.ok()) return s;
-  // Of those that were written: what has become of their partitions is what has
-  // become of them.
-  constexpr int kNotWritten = -1;
   std::vector<absl::Status> answers;
   std::vector<int> written_in;
   answers.reserve(documents.size());
   written_in.reserve(documents.size());
-  std::set<int> partitions;
   const absl::Time now = parts_->clock->Now();
   for (const absl::string_view document : documents) {
     absl::StatusOr<int> partition = WriteDocument(document, now);
     answers.push_back(partition.status());
     written_in.push_back(partition.value_or(kNotWritten));
-    if (partition.ok()) partitions.insert(*partition);
   }
+  SyncEach(written_in, absl::MakeSpan(answers));
+  return answers;
+}
+
+void Engine::SyncEach(absl::Span<const int> written_in,
+                      absl::Span<absl::Status> answers) {
+  std::set<int> partitions(written_in.begin(), written_in.end());
+  partitions.erase(kNotWritten);
   // All at once, and then one wait after the other.
   for (const int partition : partitions) parts_->commit->Flush(partition);
   for (const int partition : partitions) {
@@ -254,7 +265,6 @@ absl::StatusOr<std::vector<absl::Status>> Engine::UpsertTwins(
       if (written_in[i] == partition) answers[i] = durable;
     }
   }
-  return answers;
 }
 
 absl::StatusOr<int> Engine::WriteDocument(absl::string_view document,
@@ -351,6 +361,112 @@ absl::StatusOr<LoadResult> Engine::LoadTwins(const std::string& path,
     if (absl::Status s = parts_->Sync(i); !s.ok()) return s;
   }
   return result;
+}
+
+// --------------------------------------------------------------- registry
+
+absl::StatusOr<DeviceIdentity> Engine::CreateDevice(
+    const DeviceIdentity& device) {
+  if (absl::Status s = ValidateDeviceIdentity(device); !s.ok()) return s;
+  if (absl::Status s = parts_->CheckWritable(device.device_id); !s.ok()) {
+    return s;
+  }
+  absl::StatusOr<DeviceIdentity> made =
+      parts_->index->CreateIdentity(device, parts_->clock->Now());
+  if (!made.ok()) return made;
+  if (absl::Status s = parts_->SyncDevice(device.device_id); !s.ok()) return s;
+  return made;
+}
+
+absl::StatusOr<DeviceIdentity> Engine::UpdateDevice(
+    const DeviceIdentity& device, absl::string_view if_match,
+    const SymmetricKeys& spare_keys) {
+  if (absl::Status s = ValidateDeviceIdentity(device); !s.ok()) return s;
+  if (absl::Status s = ValidateSymmetricKeys(spare_keys); !s.ok()) return s;
+  if (absl::Status s = parts_->CheckWritable(device.device_id); !s.ok()) {
+    return s;
+  }
+  absl::StatusOr<DeviceIdentity> updated = parts_->index->UpdateIdentity(
+      device, if_match, parts_->clock->Now(), spare_keys);
+  if (!updated.ok()) return updated;
+  if (absl::Status s = parts_->SyncDevice(device.device_id); !s.ok()) return s;
+  return updated;
+}
+
+absl::StatusOr<DeviceIdentity> Engine::GetDevice(
+    absl::string_view device_id) const {
+  return parts_->index->GetIdentity(device_id);
+}
+
+absl::Status Engine::DeleteDevice(absl::string_view device_id,
+                                  absl::string_view if_match) {
+  if (absl::Status s = parts_->CheckWritable(device_id); !s.ok()) return s;
+  if (absl::Status s =
+          parts_->index->Erase(device_id, parts_->clock->Now(), if_match);
+      !s.ok()) {
+    return s;
+  }
+  return parts_->SyncDevice(device_id);
+}
+
+absl::Status Engine::ChangeDevice(const DeviceOperation& operation,
+                                  absl::Time now) {
+  const DeviceIdentity& device = operation.device;
+  const bool is_delete = operation.kind == DeviceOperation::Kind::kDelete;
+  if (!is_delete) {
+    absl::Status status = ValidateDeviceIdentity(device);
+    status.Update(ValidateSymmetricKeys(operation.spare_keys));
+    if (!status.ok()) return status;
+  }
+  if (absl::Status s = parts_->CheckWritable(device.device_id); !s.ok()) {
+    return s;
+  }
+  TwinIndex& index = *parts_->index;
+  switch (operation.kind) {
+    case DeviceOperation::Kind::kCreate:
+      return index.CreateIdentity(device, now).status();
+    case DeviceOperation::Kind::kUpdate:
+      return index
+          .UpdateIdentity(device, operation.if_match, now, operation.spare_keys)
+          .status();
+    case DeviceOperation::Kind::kDelete:
+      return index.Erase(device.device_id, now, operation.if_match);
+  }
+  MUSTER_CHECK(false);
+}
+
+std::vector<absl::Status> Engine::ChangeDevices(
+    absl::Span<const DeviceOperation> operations) {
+  std::vector<absl::Status> answers;
+  std::vector<int> written_in;
+  answers.reserve(operations.size());
+  written_in.reserve(operations.size());
+  const absl::Time now = parts_->clock->Now();
+  for (const DeviceOperation& operation : operations) {
+    answers.push_back(ChangeDevice(operation, now));
+    written_in.push_back(answers.back().ok()
+                             ? parts_->PartitionOf(operation.device.device_id)
+                             : kNotWritten);
+  }
+  SyncEach(written_in, absl::MakeSpan(answers));
+  return answers;
+}
+
+absl::StatusOr<std::vector<DeviceIdentity>> Engine::ListDevices(
+    int count) const {
+  if (count < 1 || count > kDevicesListedMax) {
+    return MakeError(ErrorCode::kArgumentInvalid,
+                     absl::StrCat("count must be in [1, ", kDevicesListedMax,
+                                  "]; got ", count));
+  }
+  return parts_->index->FirstIdentities(static_cast<size_t>(count));
+}
+
+RegistryStatistics Engine::CountDevices() const {
+  const TwinIndex::Counts counts = parts_->index->Count();
+  return {.devices = counts.twins,
+          .enabled = counts.enabled,
+          .disabled = counts.twins - counts.enabled};
 }
 
 absl::StatusOr<TargetCount> Engine::CountTargets(
@@ -479,6 +595,11 @@ absl::StatusOr<ExecutionRecord> Engine::GetExecution(
   return parts_->dispatcher->GetExecution(job_id, device_id);
 }
 
+void Engine::InvokeMethod(absl::string_view device_id,
+                          const MethodAction& action, MethodCallback done) {
+  parts_->dispatcher->InvokeMethod(device_id, action, std::move(done));
+}
+
 EngineStats Engine::Stats() const {
   DispatcherStats dispatched = parts_->dispatcher->Stats();
   EngineStats stats;
@@ -490,6 +611,7 @@ EngineStats Engine::Stats() const {
   stats.executions_ended = std::move(dispatched.executions_ended);
   stats.executions_dispatched = dispatched.executions_dispatched;
   stats.outcomes_dropped = dispatched.outcomes_dropped;
+  stats.direct_methods = std::move(dispatched.direct_methods);
   stats.first_dispatch = dispatched.first_dispatch;
   stats.execution_time = dispatched.execution_time;
   stats.journal_commit = parts_->commit->CommitTimes();

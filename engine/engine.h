@@ -39,6 +39,7 @@
 #include "engine/dispatch/dispatcher.h"
 #include "engine/journal/journal.h"
 #include "engine/load_twins.h"
+#include "engine/model/identity.h"
 #include "engine/model/job.h"
 #include "engine/model/job_status.h"
 #include "engine/model/profile.h"
@@ -111,6 +112,7 @@ struct EngineStats {
   int64_t executions_dispatched = 0;  // Sent, or patched.
   // Late, for the second time, or too many at a time: see transport.h.
   int64_t outcomes_dropped = 0;
+  DirectMethodStats direct_methods;
   // From the moment when a job may be dispatched (its creation or, later, its
   // start time) to its first dispatch.
   LatencyCounts first_dispatch;
@@ -131,6 +133,22 @@ struct EngineStats {
 struct TargetCount {
   int64_t devices = 0;
   int64_t connected = 0;  // Of them.
+};
+
+// What the registry holds.
+struct RegistryStatistics {
+  int64_t devices = 0;
+  int64_t enabled = 0;
+  int64_t disabled = 0;
+};
+
+// One of many changes of the registry.
+struct DeviceOperation {
+  enum class Kind : uint8_t { kCreate, kUpdate, kDelete };
+  Kind kind = Kind::kCreate;
+  DeviceIdentity device;     // kDelete: its device_id alone.
+  std::string if_match;      // Not with kCreate.
+  SymmetricKeys spare_keys;  // With kUpdate.
 };
 
 class Engine {
@@ -157,7 +175,9 @@ class Engine {
 
   // ------------------------------------------------------------------ twins
 
-  // Adds the twin, or puts it in the place of the one with its deviceId.
+  // Adds the twin, or puts it in the place of the one with its deviceId.  Once
+  // the registry has written the device, what it has written stays: the members
+  // of the twin that it writes (kRegistryRoots, and status) are ignored.
   //   IotHubFormatError, ArgumentNull, ArgumentInvalid, MessageTooLarge
   //   ThrottlingException  twin_count_max, or too many paths beside it
   absl::Status UpsertTwin(absl::string_view document);
@@ -205,8 +225,81 @@ class Engine {
   // DeviceNotFound.
   absl::Status EraseTwin(absl::string_view device_id);
 
-  // A disabled device takes no methods.  DeviceNotFound.
+  // A disabled device takes no methods, and is Disconnected: a connection that
+  // the transport reports counts from when it is enabled.  DeviceNotFound.
   absl::Status SetTwinEnabled(absl::string_view device_id, bool enabled);
+
+  // --------------------------------------------------------------- registry
+  //
+  // A device's identity, which is made and deleted together with its twin.  The
+  // engine makes no keys: with kSas, empty ones are kept as they are when a
+  // device is updated, and refused when it is created.  A device whose twin was
+  // only upserted is here too, without keys.  The etag counts from 1
+  // ("AAAAAAAAAAE="), apart from the twin's, and changes with SetTwinEnabled()
+  // too once the registry has written the device.
+
+  // Also makes the twin.  What the hub says of it is in the answer.
+  //   DeviceAlreadyExists, ArgumentInvalid
+  //   MessageTooLarge      the scopes: in all kTwinTagsSizeMax
+  //   ThrottlingException  twin_count_max
+  absl::StatusOr<DeviceIdentity> CreateDevice(const DeviceIdentity& device);
+
+  // Puts the identity in the place of the device's; tags and properties stay,
+  // and without an authentication_type how it authenticates.
+  // `if_match`: "" or "*" for any, else the identity's etag.
+  // `spare_keys`: each is the device's if, with kSas, neither `device` has that
+  // key nor the device has one yet; in one step, so that two who do so at once
+  // see the same keys.
+  //   DeviceNotFound, PreconditionFailed, ArgumentInvalid, MessageTooLarge
+  absl::StatusOr<DeviceIdentity> UpdateDevice(
+      const DeviceIdentity& device, absl::string_view if_match = "",
+      const SymmetricKeys& spare_keys = {});
+
+  // DeviceNotFound.
+  absl::StatusOr<DeviceIdentity> GetDevice(absl::string_view device_id) const;
+
+  // The twin goes too.  DeviceNotFound, PreconditionFailed.
+  absl::Status DeleteDevice(absl::string_view device_id,
+                            absl::string_view if_match = "");
+
+  // Each for itself, in their order, and one wait for the journal: the answers
+  // in their order.  So many at a time as UpsertTwins().
+  std::vector<absl::Status> ChangeDevices(
+      absl::Span<const DeviceOperation> operations);
+
+  // The first `count` in ascending order of device ids; count in
+  // [1, kDevicesListedMax].  Looks at every id: 25 ms for a million.
+  absl::StatusOr<std::vector<DeviceIdentity>> ListDevices(int count) const;
+
+  // Locks each shard for a moment.
+  RegistryStatistics CountDevices() const;
+
+  // ---------------------------------------------------------------- methods
+
+  // Invokes a direct method on one device, outside of any job (contract 7).
+  // `done` is called once: from inside, or later on the executor, where it must
+  // not block, or from inside Stop().  The device is called at most once.
+  // Nothing of the call is journaled: after a restart nobody is answered.
+  //   ArgumentInvalid, MessageTooLarge      the action (contract 1.4)
+  //   DeviceNotFound                        unknown or disabled
+  //   DeviceNotOnline                       not connected in time, no handler
+  //   DeviceMaximumInflightMethodExceeded   kMethodsInFlightPerDeviceMax
+  //   InvalidResponseWhileProxying, MessageTooLarge  the answer
+  //   GatewayTimeout                        no answer in time, or until Stop():
+  //                                         the method may have run
+  //   ThrottlingException                   kDirectMethodsMax are under way, or
+  //                                         kDirectMethodBytesMax of payloads;
+  //                                         the transport had no room in time
+  //   ServerError                           the transport failed, or the answer
+  //                                         came while others that nobody has
+  //                                         taken in yet have all of
+  //                                         kDirectMethodAnswerBytesMax; the
+  //                                         method may have run
+  //   ServiceUnavailable                    the engine has been stopped, or the
+  //                                         transport is draining(): the method
+  //                                         did not run
+  void InvokeMethod(absl::string_view device_id, const MethodAction& action,
+                    MethodCallback done);
 
   // One page of a statement (contract 5.3) on devices or devices.jobs; rows in
   // ascending order of deviceId, then jobId.  page_size in [1, 1'000'000].
@@ -334,6 +427,13 @@ class Engine {
 
   explicit Engine(std::unique_ptr<Parts> parts);
 
+  // Waits for what was written in the partitions `written_in`, for answer i in
+  // written_in[i], where that is not -1: what has become of the partition is
+  // what has become of it.
+  void SyncEach(absl::Span<const int> written_in,
+                absl::Span<absl::Status> answers);
+  // One change of the registry, which is not waited for.
+  absl::Status ChangeDevice(const DeviceOperation& operation, absl::Time now);
   // Returns the partition whose journal has to take it.
   absl::StatusOr<int> WriteDocument(absl::string_view document, absl::Time now);
   absl::StatusOr<TwinWrite> WriteTwin(absl::string_view device_id,

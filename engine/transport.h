@@ -30,7 +30,8 @@ struct AttemptKey {
   }
 };
 
-// A direct method, shared by all executions of a job.
+// A direct method, shared by all executions of a job; or of one call outside of
+// any.
 struct MethodCall {
   std::string name;
   std::string payload;              // JSON text.
@@ -77,7 +78,8 @@ struct ConnectionChange {
   // The transport's own number of the connection, which comes back with work
   // for the device; 0 if it does without.  The last connection that is reported
   // is the device's, although the twin's connectionState does not change; the
-  // end of one that is not the device's is ignored.  The engine keeps links in
+  // end of one that is not the device's is ignored.  That of a disabled device
+  // comes to nothing until the device is enabled.  The engine keeps links in
   // memory only, and forgets a device's with its twin.
   uint64_t link = 0;
 };
@@ -98,13 +100,14 @@ class TransportSink {
 
   // For each attempt that Send() took at most one outcome; a second one, or one
   // for an attempt that has timed out meanwhile, is dropped and counted.  Takes
-  // no lock but for the look-up of a job, and to start a worker.  So many
-  // outcomes of a job may wait to be taken in, four for each device of a shard,
-  // that a transport gets there by repeating itself only; and so many bytes of
-  // their payloads, 64 MiB.  What comes beyond is dropped and counted too, and
-  // an execution whose only outcome it was ends by its response timeout.
-  // Outcomes next to each other whose payloads are the same bytes in the same
-  // place share one, which counts, and is copied, once or a few times in all.
+  // no lock but for the look-up of a job or call, and to start a worker.  So
+  // many outcomes of a job may wait to be taken in, four for each device of a
+  // shard, that a transport gets there by repeating itself only; and so many
+  // bytes of their payloads, 64 MiB.  What comes beyond is dropped and counted
+  // too, and an execution whose only outcome it was ends by its response
+  // timeout. Outcomes next to each other whose payloads are the same bytes in
+  // the same place share one, which counts, and is copied, once or a few times
+  // in all.
   virtual void OnOutcomes(absl::Span<const Outcome> outcomes) = 0;
 
   // Changes of one device are reported in the order in which they happened.  A
@@ -159,6 +162,11 @@ class Transport {
   // Whether MethodBatch and DesiredNotification name devices by their ids too,
   // which costs the engine some time for each.  Constant.
   virtual bool wants_device_ids() const { return true; }
+
+  // Whether it has begun to end, for good: Send() takes nothing more, and owes
+  // no OnReady().  One comes once this is true, for those who wait.  Called
+  // under locks: a load.
+  virtual bool draining() const { return false; }
 
   // Ends all work.  Once it has returned, the sink is called no more.
   // Attempts without an outcome stay without one.  Idempotent.

@@ -13,39 +13,13 @@
 #include "engine/model/error.h"
 #include "engine/query/statement.h"
 #include "gtest/gtest.h"
-#include "tests/forwarding_journal.h"
+#include "tests/crashing_journal.h"
 #include "tests/hub_fixture.h"
 #include "tests/simulated/simulated_executor.h"
 #include "transport/loopback/loopback.h"
 
 namespace muster {
 namespace {
-
-// Keeps everything; a crash cuts off what would be appended after it.
-class CrashingJournal : public ForwardingJournal {
- public:
-  CrashingJournal()
-      : ForwardingJournal(
-            {.partition_count = 4,
-             .retained_bytes_max = MemoryJournalOptions::kRetainAll}) {}
-
-  void Append(int partition, uint64_t epoch, uint64_t sequence,
-              std::string chunk, Done done) override {
-    if (full) {
-      std::move(done)(absl::ResourceExhaustedError("the disk is full"));
-      return;
-    }
-    if (crashed) {
-      std::move(done)(absl::FailedPreconditionError("the process is gone"));
-      return;
-    }
-    ForwardingJournal::Append(partition, epoch, sequence, std::move(chunk),
-                              std::move(done));
-  }
-
-  bool crashed = false;
-  bool full = false;
-};
 
 class Recovery : public testing::TestWithParam<bool> {
  protected:

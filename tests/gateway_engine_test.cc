@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <string>
@@ -14,6 +15,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
@@ -133,6 +135,23 @@ class GatewayEngineTest : public testing::Test {
   int64_t Connected() {
     return engine_->CountTargets("*").value_or(TargetCount()).connected;
   }
+  // What becomes of a direct method: "200 {...}", or the error's name.
+  std::future<std::string> Invoke(int device, absl::string_view method) {
+    auto answer = std::make_shared<std::promise<std::string>>();
+    engine_->InvokeMethod(
+        Id(device),
+        {.method_name = std::string(method),
+         .payload = R"({"delay": 5})",
+         .connect_timeout_seconds = 60},
+        [answer](absl::StatusOr<MethodResult> result) {
+          answer->set_value(
+              result.ok()
+                  ? absl::StrCat(result->status, " ", result->payload)
+                  : std::string(
+                        ErrorInfoOf(ErrorCodeOf(result.status())).name));
+        });
+    return answer->get_future();
+  }
   std::string Create(absl::string_view method, int limit_seconds = 3600) {
     JobRequest job;
     job.job_id = absl::StrCat("job-", ++jobs_);
@@ -189,6 +208,33 @@ TEST_F(GatewayEngineTest, AJobReachesTheDevicesOfSeveralGateways) {
   EXPECT_EQ(a.call_count(), 2000u);
   EXPECT_EQ(b.call_count(), 3000u);
   EXPECT_EQ(transport_->totals().outcomes, 5000);
+}
+
+TEST_F(GatewayEngineTest, ADirectMethodReachesItsDevice) {
+  AddTwins(Ids(0, 2));
+  SimpleGateway a("a"), b("b");
+  a.Start(Dial());
+  b.Start(Dial());
+  a.SetConnected(Id(0), true);
+  ASSERT_TRUE(AwaitAttached(a, 1));
+  constexpr char kAnswer0[] =
+      R"(200 {"device":"device-0","echo":{"delay": 5}})";
+  EXPECT_EQ(Invoke(0, "echo").get(), kAnswer0);
+  EXPECT_EQ(a.call_count(), 1u);
+  // Over the connection that it has now.
+  b.SetConnected(Id(0), true);
+  ASSERT_TRUE(AwaitAttached(b, 1));
+  EXPECT_EQ(Invoke(0, "echo").get(), kAnswer0);
+  EXPECT_EQ(b.call_count(), 1u);
+  // One that comes later.
+  auto later = Invoke(1, "echo");
+  a.SetConnected(Id(1), true);
+  EXPECT_EQ(later.get(), R"(200 {"device":"device-1","echo":{"delay": 5}})");
+  // It may have run when its gateway died.
+  auto lost = Invoke(1, "never");
+  ASSERT_TRUE(WaitFor([&] { return a.call_count() == 3; }));
+  a.Stop();
+  EXPECT_EQ(lost.get(), "GatewayTimeout");
 }
 
 // What a gateway had not answered when it died may have run: it fails, once.
@@ -426,8 +472,9 @@ TEST_F(GatewayEngineTest, AHundredThousandDevicesComeBackAtOnce) {
     for (const auto& gateway : gateways) calls += gateway->call_count();
     EXPECT_EQ(calls, static_cast<size_t>(kDevices));
   }
-  ASSERT_TRUE(WaitFor([&] { return Connected() == 0; }));
-  ASSERT_TRUE(transport_->gateways().empty());
+  // A session reports its devices before it is gone itself.
+  ASSERT_TRUE(WaitFor(
+      [&] { return Connected() == 0 && transport_->gateways().empty(); }));
 }
 
 // Devices go from one gateway to the other and back while jobs run over them:
@@ -510,13 +557,17 @@ TEST_F(GatewayEngineTest, AnErasedTwinsDeviceIsLetGo) {
 }
 
 TEST_F(GatewayEngineTest, AServerThatDrainsLetsGatewaysFinish) {
-  AddTwins(Ids(0, 10));
+  AddTwins(Ids(0, 11));
   SimpleGateway gateway("g");
   gateway.Start(Dial());
   gateway.SetConnected(Ids(0, 10), true);
   ASSERT_TRUE(AwaitAttached(gateway, 10));
+  auto waiting = Invoke(10, "echo");  // For a device that is not there.
   transport_->BeginDrain();
   ASSERT_TRUE(WaitFor([&] { return gateway.draining(); }));
+  // Nobody waits for what will not be.
+  EXPECT_EQ(Invoke(0, "echo").get(), "ServiceUnavailable");
+  EXPECT_EQ(waiting.get(), "ServiceUnavailable");
   SimpleGateway late("late");
   late.Start(Dial());
   ASSERT_TRUE(WaitFor([&] { return late.ended(); }));

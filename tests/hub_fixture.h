@@ -24,20 +24,23 @@ namespace muster {
 
 class Hub {
  public:
-  explicit Hub(EngineOptions options = {}, LoopbackOptions devices = {}) {
-    devices.record_calls = true;
-    devices.answer_unknown = false;
-    auto transport = LoopbackTransport::Create(devices, &time, &time);
-    MUSTER_CHECK(transport.ok());
-    transport_ = *std::move(transport);
-    options.transport = transport_.get();
-    options.clock = &time;
-    options.executor = &time;
-    auto created = Engine::Create(options);
-    MUSTER_CHECK(created.ok());
-    engine_ = *std::move(created);
+  explicit Hub(EngineOptions options = {}, LoopbackOptions devices = {})
+      : options_(std::move(options)), device_options_(std::move(devices)) {
+    options_.clock = &time;
+    options_.executor = &time;
+    device_options_.record_calls = true;
+    device_options_.answer_unknown = false;
+    Start();
   }
   ~Hub() { engine_->Stop(); }
+
+  // Another engine in the place of this one, which finds what is in the
+  // journal of the options; its devices have to be added again.
+  void Restart() {
+    engine_.reset();
+    transport_.reset();
+    Start();
+  }
 
   SimulatedExecutor time;
 
@@ -135,6 +138,18 @@ class Hub {
   }
 
  private:
+  void Start() {
+    auto transport = LoopbackTransport::Create(device_options_, &time, &time);
+    MUSTER_CHECK(transport.ok());
+    transport_ = *std::move(transport);
+    options_.transport = transport_.get();
+    auto created = Engine::Create(options_);
+    MUSTER_CHECK(created.ok());
+    engine_ = *std::move(created);
+  }
+
+  EngineOptions options_;
+  LoopbackOptions device_options_;
   std::unique_ptr<LoopbackTransport> transport_;
   std::unique_ptr<Engine> engine_;
 };

@@ -61,9 +61,21 @@ TEST(ChunkTest, OpensAsItWas) {
 // The format is what other versions of this program read.
 TEST(ChunkTest, TheBytesAreThese) {
   EXPECT_EQ(absl::BytesToHexString(Sealed(SomeHeader(), "records")),
-            "e45d6840a4afdd064d43484b010007002a000000000000000300000000000000"
+            "b59dabc6ba23d0534d43484b020007002a000000000000000300000000000000"
             "40826c2453db0600efcdab896745230100000000000000000700000000000000"
             "7265636f726473");
+}
+
+// Of the version before.
+TEST(ChunkTest, ReadsVersion1) {
+  const std::string bytes = absl::HexStringToBytes(
+      "e45d6840a4afdd064d43484b010007002a000000000000000300000000000000"
+      "40826c2453db0600efcdab896745230100000000000000000700000000000000"
+      "7265636f726473");
+  const auto chunk = OpenChunk(7, 42, bytes);
+  ASSERT_TRUE(chunk.ok()) << chunk.status();
+  EXPECT_EQ(chunk->header.version, 1);
+  EXPECT_EQ(chunk->payload, "records");
 }
 
 TEST(ChunkTest, EveryFlippedBitIsFound) {
@@ -114,8 +126,8 @@ TEST(ChunkTest, SaysWhereAndWhy) {
       {OpenChunk(7, 42, std::string(64, 'x')).status(), StatusCode::kDataLoss,
        "partition 7, chunk 42, byte 8: this is no chunk"},
       {OpenChunk(7, 42, newer).status(), StatusCode::kFailedPrecondition,
-       "partition 7, chunk 42: the format of chunks has version 2; this "
-       "program reads up to version 1"},
+       "partition 7, chunk 42: the format of chunks has version 3; this "
+       "program reads up to version 2"},
       {OpenChunk(7, 42, chunk + "x").status(), StatusCode::kDataLoss,
        "partition 7, chunk 42, byte 56: it should hold 7 bytes and holds 8"},
       {OpenChunk(7, 42, torn).status(), StatusCode::kDataLoss,
@@ -260,8 +272,8 @@ TEST(ReadChunksTest, ANewerVersionIsRefusedByName) {
     EXPECT_TRUE(absl::IsFailedPrecondition(end.status())) << end.status();
     EXPECT_TRUE(absl::StrContains(
         end.status().message(),
-        in_part ? "snapshot part 2: the format of chunks has version 2"
-                : "chunk 12: the format of chunks has version 2"))
+        in_part ? "snapshot part 2: the format of chunks has version 3"
+                : "chunk 12: the format of chunks has version 3"))
         << end.status();
     EXPECT_EQ(read, in_part ? "p0 p1 " : "p0 p1 p2 10 11 ");
   }

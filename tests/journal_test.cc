@@ -93,6 +93,7 @@ std::vector<Record> SomeOfEach() {
       ShardWrittenRecord{12, 107, "bytes"},
       SnapshotBeginRecord{8},
       SnapshotEndRecord{3},
+      IdentityWrittenRecord{12, 9, 108, R"({"deviceId":"d"})", t},
   };
 }
 
@@ -113,7 +114,7 @@ TEST(RecordTest, EveryKindReadsBackAsItWas) {
   EXPECT_EQ(read, records);
   EXPECT_EQ(records.size(), std::variant_size_v<Record> + 1);  // Two results.
   EXPECT_EQ(RecordName(records[0]), "JobCreated");
-  EXPECT_EQ(RecordName(records.back()), "SnapshotEnd");
+  EXPECT_EQ(RecordName(records.back()), "IdentityWritten");
 }
 
 TEST(RecordTest, ReadingStopsWithTheVisitorsError) {

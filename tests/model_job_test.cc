@@ -924,6 +924,98 @@ TEST(ValidateJobRequestTest, DeadlinesOfAnyLengthAreSafe) {
 
 // ----------------------------------------------------------------- statuses
 
+// ------------------------------------------------- methods outside of jobs
+
+TEST(MethodCallTest, FillsInDefaults) {
+  const auto call = ParseMethodCall(R"({"methodName":"reboot"})");
+  ASSERT_TRUE(call.ok()) << call.status();
+  EXPECT_EQ(call->method_name, "reboot");
+  EXPECT_EQ(call->payload, "null");
+  EXPECT_EQ(call->response_timeout_seconds, 30);
+  EXPECT_EQ(call->connect_timeout_seconds, 0);
+}
+
+TEST(MethodCallTest, KeepsWhatIsGiven) {
+  const auto call = ParseMethodCall(
+      R"({"methodName":"reboot","payload": {"b": 1.50, "a": [ ]} ,)"
+      R"("responseTimeoutInSeconds":300,"connectTimeoutInSeconds":7,)"
+      R"("timeoutInSeconds":"ignored"})");
+  ASSERT_TRUE(call.ok()) << call.status();
+  EXPECT_EQ(call->payload, R"({"b": 1.50, "a": [ ]})");
+  EXPECT_EQ(call->response_timeout_seconds, 300);
+  EXPECT_EQ(call->connect_timeout_seconds, 7);
+}
+
+TEST(MethodCallTest, NullIsAbsent) {
+  const auto call = ParseMethodCall(
+      R"({"methodName":"reboot","payload":null,)"
+      R"("responseTimeoutInSeconds":null,"connectTimeoutInSeconds":null})");
+  ASSERT_TRUE(call.ok()) << call.status();
+  EXPECT_EQ(call->payload, "null");
+  EXPECT_EQ(call->response_timeout_seconds, 30);
+  EXPECT_EQ(call->connect_timeout_seconds, 0);
+}
+
+TEST(MethodCallTest, RefusesWithTheNameOfTheMember) {
+  const auto with = [](absl::string_view members) {
+    return absl::StrCat(R"({"methodName":"m",)", members, "}");
+  };
+  const struct {
+    std::string body;
+    ErrorCode code;
+    absl::string_view message;  // Its beginning.
+  } kCases[] = {
+      {"", ErrorCode::kIotHubFormatError, ""},
+      {"[]", ErrorCode::kIotHubFormatError, "the body must be a JSON object"},
+      {R"({"methodName":"a","methodName":"b"})", ErrorCode::kIotHubFormatError,
+       ""},
+      {"{\"methodName\":\"\xff\"}", ErrorCode::kIotHubFormatError, ""},
+      {std::string(kJobBodySizeMax + 1, ' '), ErrorCode::kMessageTooLarge,
+       "the body has 262145 bytes"},
+      {"{}", ErrorCode::kArgumentNull, "methodName is required"},
+      {R"({"methodName":null})", ErrorCode::kArgumentNull,
+       "methodName is required"},
+      {R"({"methodName":7})", ErrorCode::kArgumentInvalid,
+       "methodName must be a string; got 7"},
+      {R"({"methodName":""})", ErrorCode::kArgumentInvalid,
+       "methodName is empty"},
+      {R"({"methodName":"a$"})", ErrorCode::kArgumentInvalid,
+       "methodName \"a$\" has \"$\""},
+      {absl::StrCat(R"({"methodName":")", Repeat("m", 101), "\"}"),
+       ErrorCode::kArgumentInvalid, "methodName has 101 characters"},
+      {with(R"("payload":{"a b":1})"), ErrorCode::kArgumentInvalid,
+       "in payload the member \"a b\" has \" \""},
+      {with(absl::StrCat(R"("payload":")", Repeat("x", 128 * 1024 - 1), "\"")),
+       ErrorCode::kMessageTooLarge, "payload has 131073 bytes"},
+      {with(R"("responseTimeoutInSeconds":4)"), ErrorCode::kArgumentInvalid,
+       "responseTimeoutInSeconds must be an integer in [5, 300]; got 4"},
+      {with(R"("responseTimeoutInSeconds":30.0)"), ErrorCode::kArgumentInvalid,
+       "responseTimeoutInSeconds must be an integer in [5, 300]; got 30"},
+      {with(R"("connectTimeoutInSeconds":301)"), ErrorCode::kArgumentInvalid,
+       "connectTimeoutInSeconds must be an integer in [0, 300]; got 301"},
+      {with(R"("connectTimeoutInSeconds":"1")"), ErrorCode::kArgumentInvalid,
+       "connectTimeoutInSeconds must be an integer in [0, 300]; got \"1\""},
+  };
+  for (const auto& c : kCases) {
+    const auto call = ParseMethodCall(c.body);
+    ASSERT_FALSE(call.ok()) << c.body;
+    EXPECT_EQ(ErrorCodeOf(call.status()), c.code) << call.status();
+    EXPECT_THAT(std::string(call.status().message()),
+                StartsWith(std::string(c.message)));
+  }
+}
+
+TEST(MethodCallTest, StrictValuesAreAnOption) {
+  constexpr absl::string_view kBody =
+      R"({"methodName":"m","payload":{"a":"b c"}})";
+  ASSERT_TRUE(ParseMethodCall(kBody).ok());
+  const JobParseOptions strict{.strict_job_value_charset = true};
+  const auto call = ParseMethodCall(kBody, strict);
+  EXPECT_EQ(ErrorCodeOf(call.status()), ErrorCode::kArgumentInvalid);
+  EXPECT_EQ(ErrorCodeOf(ValidateMethodCall(*ParseMethodCall(kBody), strict)),
+            ErrorCode::kArgumentInvalid);
+}
+
 TEST(JobStatusTest, NamesAreTheHubs) {
   EXPECT_EQ(JobStatusName(JobStatus::kQueued), "queued");
   EXPECT_EQ(JobStatusName(JobStatus::kScheduled), "scheduled");

@@ -222,6 +222,28 @@ TEST(RocksDbJournalTest, AFolderOfOtherThingsIsLeftAlone) {
   EXPECT_EQ(FilesIn(folder).size(), 1);
 }
 
+// Keys of devices are in it.
+TEST(RocksDbJournalTest, WhatIsKeptIsForItsOwnerAlone) {
+  const auto others = fs::perms::group_all | fs::perms::others_all;
+  const std::string made_by_us = NewFolder();
+  OpenJournal(made_by_us);
+  EXPECT_EQ(fs::status(made_by_us).permissions() & others, fs::perms::none);
+  const std::string was_there = NewFolder();
+  fs::create_directory(was_there);
+  fs::permissions(was_there, fs::perms::all);
+  OpenJournal(was_there);
+  for (const std::string& folder : {made_by_us, was_there}) {
+    EXPECT_EQ(fs::status(folder + "/db").permissions() & others,
+              fs::perms::none)
+        << folder;
+  }
+  // As an earlier version made it.
+  fs::permissions(made_by_us + "/db", fs::perms::all);
+  OpenJournal(made_by_us);
+  EXPECT_EQ(fs::status(made_by_us + "/db").permissions() & others,
+            fs::perms::none);
+}
+
 TEST(RocksDbJournalTest, ASecondEngineIsKeptOut) {
   const std::string folder = NewFolder();
   auto first = OpenJournal(folder);

@@ -23,6 +23,7 @@
 #include "absl/time/time.h"
 #include "engine/model/check.h"
 #include "engine/model/error.h"
+#include "engine/model/identity.h"
 #include "engine/model/json.h"
 #include "engine/model/twin_patch.h"
 #include "engine/query/condition.h"
@@ -201,6 +202,13 @@ void CheckIndex(std::unique_ptr<Shard> shard,
     (void)index->PatchReported(id, patch, kNow);
     (void)index->SetConnected(id, turn % 2 == 0, kNow);
     (void)index->SetEnabled(id, turn % 2 == 0, kNow);
+    DeviceIdentity device = index->GetIdentity(id).value();
+    if (ValidateDeviceIdentity(device).ok()) {
+      device.enabled = !device.enabled;
+      const auto updated = index->UpdateIdentity(device, device.etag, kNow);
+      MUSTER_CHECK(updated.ok() || ErrorCodeOf(updated.status()) ==
+                                       ErrorCode::kMessageTooLarge);
+    }
     const Json changed = index->Get(id).value().document;
     const absl::StatusOr<ParsedTwin> parsed = ParseTwin(changed.view());
     MUSTER_CHECK(parsed.ok() ||

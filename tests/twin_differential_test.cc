@@ -31,6 +31,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
 #include "engine/model/check.h"
+#include "engine/model/identity.h"
 #include "engine/model/json.h"
 #include "engine/model/limits.h"
 #include "engine/query/ast.h"
@@ -128,6 +129,11 @@ class Fleet {
       const TwinSnapshot snapshot = Must(index_->Get(id));
       ASSERT_EQ(JsonText(snapshot.document.view()), text) << Where();
       ASSERT_EQ(snapshot.state, twin.model.State()) << Where();
+      const DeviceIdentity device = Must(index_->GetIdentity(id));
+      ASSERT_EQ(device.primary_key, twin.model.primary_key) << Where();
+      ASSERT_EQ(device.secondary_key, twin.model.secondary_key) << Where();
+      ASSERT_EQ(device.connected, twin.model.connected) << Where();
+      ASSERT_EQ(device.enabled, twin.model.enabled) << Where();
       twin.document = JsonDocument(Parsed(text));
       const std::optional<TwinLocation> at = index_->Find(id);
       ASSERT_TRUE(at.has_value());
@@ -179,18 +185,50 @@ class Fleet {
     written_.push_back(id);
   }
 
+  // The registry makes the device, or changes it.
+  void PutIdentity(const std::string& id) {
+    static constexpr const char* kKeys[] = {
+        "MDEyMzQ1Njc4OWFiY2RlZg==",
+        "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=",
+        "ZmVkY2JhOTg3NjU0MzIxMA=="};
+    DeviceIdentity device;
+    device.device_id = id;
+    device.enabled = !choices_.OneIn(3);
+    device.authentication_type =
+        static_cast<AuthenticationType>(choices_.Below(4));
+    device.primary_key = kKeys[choices_.Below(3)];
+    device.secondary_key = kKeys[choices_.Below(3)];
+    if (choices_.OneIn(3)) device.status_reason = "moved";
+    if (choices_.OneIn(3)) device.primary_thumbprint = std::string(40, 'a');
+    device.iot_edge = choices_.OneIn(3);
+    if (choices_.OneIn(3)) device.device_scope = "scope";
+    if (choices_.OneIn(3)) device.parent_scopes = {"p", "q"};
+    const auto [entry, is_new] = twins_.try_emplace(id);
+    if (!is_new && choices_.OneIn(3)) device.primary_key.clear();
+    entry->second.model.PutIdentity(device, is_new, ++second_);
+    const absl::StatusOr<DeviceIdentity> made =
+        is_new ? index_->CreateIdentity(device, At(second_))
+               : index_->UpdateIdentity(device, "", At(second_));
+    ASSERT_TRUE(made.ok()) << made.status() << Where();
+    EXPECT_EQ(*made, Must(index_->GetIdentity(id)));
+    written_.push_back(id);
+  }
+
   void WriteOne() {
     const std::string id =
         shape_.DeviceId(choices_.Below(options_.device_count_max));
     const auto found = twins_.find(id);
     if (found == twins_.end()) {
-      Upsert(id);
+      choices_.OneIn(4) ? PutIdentity(id) : Upsert(id);
       return;
     }
     ModelTwin& model = found->second.model;
     ++second_;
     written_.push_back(id);
-    switch (choices_.Below(16)) {
+    switch (choices_.Below(17)) {
+      case 16:
+        PutIdentity(id);
+        break;
       case 0:
       case 1:
         Upsert(id);

@@ -949,6 +949,8 @@ class Recorder final : public TwinObserver {
         log += absl::StrCat("upserted ", id, ";");
         copied = Must(copy_->Upsert(change.document, change.time));
         break;
+      case Kind::kIdentity:
+        FAIL() << "no registry writes here";
       case Kind::kPatched:
         log += absl::StrCat("patched ", id, " v", change.after.version, ";");
         copied = Must(copy_->Patch(id, *change.patch, "", change.time));

@@ -133,16 +133,26 @@ void ModelTwin::Put(JsonView document, bool is_new, int second) {
   reported_version =
       NextOf(given_reported.Find("$version"), reported_version, is_new);
 
-  enabled = StringOr(document.Find("status"), "enabled") == "enabled";
-  connected = StringOr(document.Find("connectionState"),
-                       connected ? "Connected" : "Disconnected") == "Connected";
+  if (!has_identity) {
+    enabled = StringOr(document.Find("status"), "enabled") == "enabled";
+    updated = StringOr(document.Find("statusUpdateTime"), kNever);
+  }
+  const std::string connection = StringOr(document.Find("connectionState"), "");
+  if (connection.empty()) {
+    FollowStatus();
+  } else {
+    connected = connection == "Connected";
+    kept_back = false;
+  }
   activity = StringOr(document.Find("lastActivityTime"), kNever);
-  updated = StringOr(document.Find("statusUpdateTime"), kNever);
-  roots.clear();
   for (const absl::string_view name :
        {"authenticationType", "capabilities", "cloudToDeviceMessageCount",
         "deviceEtag", "deviceScope", "modelId", "parentScopes", "statusReason",
         "x509Thumbprint"}) {
+    const bool is_registrys =
+        name != "cloudToDeviceMessageCount" && name != "modelId";
+    if (has_identity && is_registrys) continue;
+    roots.erase(std::string(name));
     const JsonView value = document.Find(name);
     if (value.is_undefined() || value.is_null()) continue;
     roots[std::string(name)] = JsonText(value);
@@ -176,15 +186,96 @@ void ModelTwin::Report(const Tree& part, int second) {
 }
 
 void ModelTwin::SetConnected(bool value, int second) {
-  if (connected == value) return;
+  if (HasConnection() == value) return;
+  if (!enabled) {
+    connected = false;
+    kept_back = value;
+    return;
+  }
   connected = value;
   activity = FormatInstant(At(second));
+}
+
+void ModelTwin::FollowStatus() {
+  const bool has_connection = HasConnection();
+  if (enabled) {
+    connected = has_connection;
+    kept_back = false;
+  } else {
+    connected = false;
+    kept_back = has_connection;
+  }
+}
+
+std::string ModelTwin::NextDeviceEtag() const {
+  const auto found = roots.find("deviceEtag");
+  if (found == roots.end()) return EtagText(2);
+  const absl::string_view text = found->second;
+  return EtagText(ParseEtag(text.substr(1, text.size() - 2)).value_or(0) + 1);
 }
 
 void ModelTwin::SetEnabled(bool value, int second) {
   if (enabled == value) return;
   enabled = value;
   updated = FormatInstant(At(second));
+  if (has_identity) roots["deviceEtag"] = StringText(NextDeviceEtag());
+  FollowStatus();
+}
+
+void ModelTwin::PutIdentity(const DeviceIdentity& device, bool is_new,
+                            int second) {
+  const std::string device_etag = is_new ? EtagText(1) : NextDeviceEtag();
+  if (is_new) {
+    activity = std::string(kNever);
+    updated = std::string(kNever);
+    desired.second = second;
+    reported.second = second;
+  } else if (enabled != device.enabled) {
+    updated = FormatInstant(At(second));
+  } else {
+    // The same instant, as it is written here.
+    const absl::Time time = *ParseInstant(updated);
+    updated = time == *ParseInstant(kNever) ? std::string(kNever)
+                                            : FormatInstant(time);
+  }
+  has_identity = true;
+  enabled = device.enabled;
+  FollowStatus();
+  if (device.authentication_type != AuthenticationType::kSas) {
+    primary_key.clear();
+    secondary_key.clear();
+  } else {
+    if (!device.primary_key.empty()) primary_key = device.primary_key;
+    if (!device.secondary_key.empty()) secondary_key = device.secondary_key;
+  }
+  roots["authenticationType"] =
+      StringText(AuthenticationTypeName(*device.authentication_type));
+  roots["capabilities"] =
+      ObjectText({{"iotEdge", device.iot_edge ? "true" : "false"}});
+  roots["deviceEtag"] = StringText(device_etag);
+  for (const absl::string_view name :
+       {"deviceScope", "parentScopes", "statusReason"}) {
+    roots.erase(std::string(name));
+  }
+  if (!device.device_scope.empty()) {
+    roots["deviceScope"] = StringText(device.device_scope);
+  }
+  if (!device.parent_scopes.empty()) {
+    std::string list;
+    for (const std::string& scope : device.parent_scopes) {
+      absl::StrAppend(&list, list.empty() ? "[" : ",", StringText(scope));
+    }
+    roots["parentScopes"] = list + "]";
+  }
+  if (!device.status_reason.empty()) {
+    roots["statusReason"] = StringText(device.status_reason);
+  }
+  const auto thumbprint = [](const std::optional<std::string>& text) {
+    return text.has_value() ? StringText(*text) : "null";
+  };
+  roots["x509Thumbprint"] = ObjectText(
+      {{"primaryThumbprint", thumbprint(device.primary_thumbprint)},
+       {"secondaryThumbprint", thumbprint(device.secondary_thumbprint)}});
 }
 
 TwinWrite ModelTwin::State() const {

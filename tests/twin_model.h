@@ -10,6 +10,7 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "engine/model/identity.h"
 #include "engine/model/json.h"
 #include "engine/twin/shard.h"
 
@@ -44,7 +45,12 @@ struct ModelTwin {
   Tree desired;
   Tree reported;
   bool connected = false;
+  bool kept_back = false;  // A connection that does not count: disabled.
   bool enabled = true;
+  // Once the registry has written it.
+  bool has_identity = false;
+  std::string primary_key;
+  std::string secondary_key;
   std::string activity;
   std::string updated;
   std::map<std::string, std::string> roots;  // Others, as JSON text.
@@ -57,12 +63,19 @@ struct ModelTwin {
   void Change(const Tree* tags_part, const Tree* desired_part, bool replace,
               int second);
   void Report(const Tree& part, int second);
+  bool HasConnection() const { return connected || kept_back; }
   void SetConnected(bool value, int second);
   void SetEnabled(bool value, int second);
+  // CreateIdentity() if `is_new`, else UpdateIdentity().
+  void PutIdentity(const DeviceIdentity& device, bool is_new, int second);
 
   TwinWrite State() const;
   // The whole twin, as JsonText() writes what TwinIndex::Get() shows.
   std::string Document(absl::string_view id) const;
+
+ private:
+  void FollowStatus();
+  std::string NextDeviceEtag() const;
 };
 
 }  // namespace muster

@@ -46,7 +46,8 @@ class Model {
         const bool connected = random_() % 2 == 0;
         const TwinConnection met = index->SetConnected(id, connected, Now());
         ASSERT_EQ(met.known, twin != nullptr);
-        ASSERT_EQ(met.changed, twin != nullptr && twin->connected != connected);
+        ASSERT_EQ(met.changed,
+                  twin != nullptr && twin->HasConnection() != connected);
         if (met.changed) twin->SetConnected(connected, second_);
         break;
       }

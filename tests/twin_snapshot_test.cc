@@ -9,7 +9,11 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "engine/model/identity.h"
 #include "engine/twin/shard_snapshot.h"
 #include "engine/twin/twin_document.h"
 #include "engine/twin/twin_index.h"
@@ -35,17 +39,36 @@ std::unique_ptr<TwinIndex> Copied(const TwinIndex& index) {
   auto copy = MakeIndex({.partition_count = index.partition_count()});
   for (int i = 0; i < index.shard_count(); ++i) {
     auto shard = Must(ShardSnapshot::Read(Written(index, i)));
-    const absl::Status status = copy->Restore(index.shard(i).partition(), std::move(shard));
+    const absl::Status status =
+        copy->Restore(index.shard(i).partition(), std::move(shard));
     EXPECT_TRUE(status.ok()) << status;
   }
   return copy;
+}
+
+// The registry makes the device, or changes it.
+void PutIdentity(TwinIndex& index, const std::string& id, Choices* choices,
+                 int second) {
+  DeviceIdentity device;
+  device.device_id = id;
+  device.enabled = choices->Below(2) == 0;
+  device.primary_key = absl::Base64Escape(
+      absl::StrFormat("primary key %04d", choices->Below(300)));
+  device.secondary_key = absl::Base64Escape(
+      absl::StrFormat("secondary key %d", 10 + choices->Below(3)));
+  device.iot_edge = choices->Below(2) == 0;
+  if (choices->Below(2) == 0) device.status_reason = "moved";
+  const absl::StatusOr<DeviceIdentity> put =
+      index.Find(id).has_value() ? index.UpdateIdentity(device, "", At(second))
+                                 : index.CreateIdentity(device, At(second));
+  EXPECT_TRUE(put.ok()) << put.status();
 }
 
 // One random write; the same for the same choices.
 void Write(TwinIndex& index, const TwinShape& shape, Choices* choices,
            int second) {
   const std::string id = shape.DeviceId(choices->Below(300));
-  switch (choices->Below(8)) {
+  switch (choices->Below(10)) {
     case 0:
     case 1:
     case 2:
@@ -65,6 +88,12 @@ void Write(TwinIndex& index, const TwinShape& shape, Choices* choices,
       return;
     case 6:
       (void)index.Erase(id, At(second));
+      return;
+    case 7:
+      PutIdentity(index, id, choices, second);
+      return;
+    case 8:
+      (void)index.SetEnabled(id, choices->Below(2) == 0, At(second));
       return;
     default:
       (void)index.SetConnected(id, choices->Below(2) == 0, At(second));
@@ -87,6 +116,11 @@ void ExpectSame(const TwinIndex& a, const TwinIndex& b) {
       of_b.Reset(&b.shard(i), row);
       ASSERT_EQ(JsonText(of_a.Full().view()), JsonText(of_b.Full().view()));
       ASSERT_EQ(a.shard(i).StateOf(row), b.shard(i).StateOf(row));
+      // The time of a connection is in memory only.
+      DeviceIdentity device = a.shard(i).IdentityOf(row);
+      device.connection_state_updated_time =
+          b.shard(i).IdentityOf(row).connection_state_updated_time;
+      ASSERT_EQ(device, b.shard(i).IdentityOf(row));
     }
   }
 }
@@ -172,6 +206,21 @@ TEST(ShardSnapshotTest, RefusesWhatIsNoSnapshot) {
   longer[4] = 9;
   EXPECT_THAT(ShardSnapshot::Read(longer).status().message(),
               HasSubstr("version 9"));
+}
+
+// Written by the version before, in which no registry wrote.
+TEST(ShardSnapshotTest, ReadsVersion2) {
+  auto index = MakeIndex({.partition_count = 1});
+  Put(*index, R"({"deviceId":"a","tags":{"x":1},"statusReason":"r"})");
+  std::string bytes = Written(*index, 0);
+  ASSERT_EQ(bytes[4], 3);
+  bytes[4] = 2;
+  auto copy = MakeIndex({.partition_count = 1});
+  ASSERT_TRUE(copy->Restore(0, Must(ShardSnapshot::Read(bytes))).ok());
+  ExpectSame(*index, *copy);
+  bytes[4] = 1;
+  EXPECT_THAT(ShardSnapshot::Read(bytes).status().message(),
+              HasSubstr("has version 1; this program reads versions 2 to 3"));
 }
 
 TEST(ShardSnapshotTest, RestoreRefusesDevicesThatAreThere) {

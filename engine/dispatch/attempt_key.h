@@ -1,5 +1,8 @@
 // What an AttemptKey says: job:28 | slice:16 | rank:14 | attempt:6.
 //
+// Job 0 is none: there, slice and rank together number a direct method outside
+// of jobs (direct_methods.h).
+//
 // An engine numbers 2^28 jobs in its life, a job has at most 2^16 slices, and
 // an attempt's number comes round after 64: an outcome that is 64 attempts late
 // could be taken for a new one, which no transport's queue is long enough for.

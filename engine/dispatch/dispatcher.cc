@@ -76,7 +76,16 @@ Dispatcher::Dispatcher(const Options& options)
                      {options.range_rows_max, kRangeRows, pacer_.share()}))),
       tokens_timer_(ready_.slots(), Timer::Kind::kTokens),
       rechecks_(DeadlineStore::Options(), clock_.Monotonic()),
-      rechecks_timer_(ready_.slots(), Timer::Kind::kRechecks) {}
+      rechecks_timer_(ready_.slots(), Timer::Kind::kRechecks),
+      methods_({.clock = &clock_,
+                .transport = &transport_,
+                .index = &index_,
+                .workers = workers_.get(),
+                .state_of = [this](const Shard& shard) -> ShardState& {
+                  return StateOf(shard);
+                },
+                .parse = options.parse,
+                .epoch = commit_.epoch(0)}) {}
 
 Dispatcher::~Dispatcher() {
   // What is still queued holds its job, which holds what is queued.
@@ -131,7 +140,8 @@ ShardState& Dispatcher::StateOf(const Shard& shard) {
 
 bool Dispatcher::RunOne(int worker) {
   const absl::Duration now = clock_.Monotonic();
-  const bool found = ExpireTimers(now);
+  bool found = ExpireTimers(now);
+  if (methods_.RunSome(now)) found = true;
   Work* work = static_cast<Work*>(ready_.Pop());
   if (work == nullptr) return found;
   queued_.fetch_sub(1, std::memory_order_relaxed);
@@ -154,7 +164,7 @@ bool Dispatcher::RunOne(int worker) {
   return true;
 }
 
-bool Dispatcher::HasWork() { return !ready_.empty(); }
+bool Dispatcher::HasWork() { return !ready_.empty() || methods_.HasWork(); }
 
 uint64_t Dispatcher::CatchUp(std::atomic<uint64_t>& time,
                              uint64_t virtual_time) {
@@ -202,7 +212,7 @@ void Dispatcher::Post(void (Dispatcher::*step)(JobPtr), JobPtr job) {
 // ------------------------------------------------------------------ timers
 
 absl::Duration Dispatcher::NextDue() {
-  const absl::Duration due = timers_.NextDue();
+  const absl::Duration due = std::min(timers_.NextDue(), methods_.NextDue());
   const absl::Duration wall_due = wall_timers_.NextDue();
   if (wall_due == absl::InfiniteDuration()) return due;
   return std::min(due, PlanFor(wall_due));
@@ -378,6 +388,10 @@ void Dispatcher::OnOutcomes(absl::Span<const Outcome> outcomes) {
     }
     const absl::Span<const Outcome> run = outcomes.subspan(0, count);
     outcomes.remove_prefix(count);
+    if (first.job == 0) {
+      dropped_.fetch_add(methods_.OnOutcomes(run), std::memory_order_relaxed);
+      continue;
+    }
 
     const JobPtr job = FindBySerial(first.job);
     // Acquire: what runs has its slices.
@@ -427,6 +441,7 @@ void Dispatcher::OnReady() {
     slice->blocked.store(false);
     Wake(*slice);
   }
+  methods_.OnReady();
 }
 
 void Dispatcher::OnJournalResumed(int partition) {
@@ -445,6 +460,7 @@ void Dispatcher::OnRowErased(Shard& shard, int row) {
 }
 
 void Dispatcher::OnRowChanged(Shard& shard, int row) {
+  methods_.OnRowChanged(shard, row);
   for (SliceWork* work : StateOf(shard).active) {
     work->shard->mutex.AssertHeld();  // It is this shard's.
     const int rank = work->slice.targets().RankOf(row);
@@ -454,6 +470,17 @@ void Dispatcher::OnRowChanged(Shard& shard, int row) {
     work->slice.Wake(static_cast<Slice::Rank>(rank));
     Wake(*work);
   }
+}
+
+void Dispatcher::InvokeMethod(absl::string_view device_id,
+                              const MethodAction& action, MethodCallback done) {
+  if (!workers_->Enter()) {
+    std::move(done)(MakeError(ErrorCode::kServiceUnavailable,
+                              "the engine has been stopped"));
+    return;
+  }
+  methods_.Invoke(device_id, action, std::move(done));
+  workers_->Leave();
 }
 
 DispatcherStats Dispatcher::Stats() const {
@@ -472,6 +499,7 @@ DispatcherStats Dispatcher::Stats() const {
   stats.first_dispatch = first_dispatch_.Read();
   stats.execution_time = execution_time_.Read();
   stats.outcomes_dropped = dropped_.load(std::memory_order_relaxed);
+  stats.direct_methods = methods_.Stats();
   stats.snapshots = snapshots_.load(std::memory_order_relaxed);
   stats.snapshots_failed = snapshots_failed_.load(std::memory_order_relaxed);
   stats.workers = workers_->Stats();

@@ -17,7 +17,8 @@
 // order in which they may be held together:
 //
 //   jobs_mutex_  >  { Job::mutex, serials_mutex_ }
-//   Shard::mutex  >  { GroupCommit, Pacer, states, pools, rechecks }
+//   Shard::mutex  >  { GroupCommit, Pacer, states, pools, rechecks,
+//                      DirectMethods }
 //
 // and the executor's own lock behind any of them.  The transport, the journal
 // and callers' callbacks are called with none (I4).
@@ -46,6 +47,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "engine/dispatch/direct_methods.h"
 #include "engine/dispatch/job_state.h"
 #include "engine/dispatch/notifier.h"
 #include "engine/dispatch/outcome_list.h"
@@ -141,6 +143,7 @@ struct DispatcherStats {
   LatencyCounts execution_time;
   // Late or repeated (I9), or beyond kOutcomesQueuedMax of a slice.
   int64_t outcomes_dropped = 0;
+  DirectMethodStats direct_methods;
   int64_t snapshots = 0;         // Taken of partitions ...
   int64_t snapshots_failed = 0;  // ... or tried.
   std::vector<WorkerStats> workers;
@@ -211,7 +214,8 @@ class Dispatcher : public TransportSink,
 
   // Ends all work and returns when nothing runs any more.  Idempotent.
   // (TakeLastOutcomes() then journals what the transport has reported and
-  // nobody has taken in.  Once, when it reports no more.)
+  // nobody has taken in, and answers every direct method.  Once, when it
+  // reports no more.)
   void Stop();
   void TakeLastOutcomes();
   bool stopped() const { return workers_->stopped(); }
@@ -238,6 +242,8 @@ class Dispatcher : public TransportSink,
   absl::StatusOr<RecordPage> QueryRecords(const Statement& statement,
                                           int page_size,
                                           absl::string_view continuation) const;
+  void InvokeMethod(absl::string_view device_id, const MethodAction& action,
+                    MethodCallback done);
   DispatcherStats Stats() const;
   // Heap bytes of the job's target set and execution states.
   absl::StatusOr<int64_t> JobMemoryUsage(absl::string_view job_id) const;
@@ -566,6 +572,8 @@ class Dispatcher : public TransportSink,
   mutable absl::Mutex states_mutex_;
   std::vector<std::unique_ptr<ShardState>> states_
       ABSL_GUARDED_BY(states_mutex_);  // By shard.
+
+  DirectMethods methods_;
 
   // Due jobs without a slot: by priority, start time, creation, id.
   using DueKey = std::tuple<JobPriority, absl::Time, absl::Time, std::string>;

@@ -332,6 +332,7 @@ void Dispatcher::TakeLastOutcomes() {
       GiveBackOutcomes(outcomes);
     }
   }
+  methods_.AnswerAll();
 }
 
 void Dispatcher::Resume() {

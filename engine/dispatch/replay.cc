@@ -179,6 +179,15 @@ absl::Status PartitionReplay::Take(const TwinWrittenRecord& record) {
   return shards.Upsert(at, record.row, document->view(), record.time);
 }
 
+absl::Status PartitionReplay::Take(const IdentityWrittenRecord& record) {
+  const At at{record.shard, record.sequence};
+  if (shards.IsBehind(at)) return absl::OkStatus();
+  absl::StatusOr<Json> document = ParseJson(record.document);
+  // Its message may show what is in it.
+  if (!document.ok()) return absl::DataLossError("an identity that is no JSON");
+  return shards.PutIdentity(at, record.row, document->view(), record.time);
+}
+
 absl::Status PartitionReplay::Take(const TwinPatchedRecord& record) {
   const At at{record.shard, record.sequence};
   if (shards.IsBehind(at)) return absl::OkStatus();

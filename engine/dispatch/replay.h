@@ -72,6 +72,7 @@ class PartitionReplay {
   absl::Status Take(const TwinPatchedRecord& record);
   absl::Status Take(const TwinErasedRecord& record);
   absl::Status Take(const ShardWrittenRecord& record);
+  absl::Status Take(const IdentityWrittenRecord& record);
   absl::Status Take(const SnapshotBeginRecord& record);
   absl::Status Take(const SnapshotEndRecord& record);
 

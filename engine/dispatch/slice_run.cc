@@ -14,6 +14,7 @@
 
 #include "engine/dispatch/attempt_key.h"
 #include "engine/dispatch/dispatcher.h"
+#include "engine/dispatch/outcome_error.h"
 #include "engine/model/check.h"
 
 namespace muster {
@@ -25,11 +26,8 @@ constexpr absl::Duration kRecheckDelay = absl::Seconds(1);
 // Targets that one run looks at while it holds the shard's lock.
 constexpr int kExaminedMax = 1024;
 
-constexpr char kNotOnline[] = "Timed out waiting for device to connect.";
 constexpr char kNotServed[] =
     "Job execution time ended before the device was processed.";
-constexpr char kNoResponse[] =
-    "Timed out waiting for the response from device.";
 
 ExecutionResult Failed(ErrorCode error, absl::string_view description) {
   ExecutionResult result;
@@ -39,44 +37,24 @@ ExecutionResult Failed(ErrorCode error, absl::string_view description) {
   return result;
 }
 
-ExecutionResult DeviceGone() {
-  return Failed(ErrorCode::kDeviceNotFound,
-                "Device not registered or disabled.");
+ExecutionResult Failed(OutcomeCode code) {
+  const OutcomeError error = OutcomeErrorOf(code);
+  return Failed(error.code, error.text);
 }
+
+ExecutionResult DeviceGone() { return Failed(OutcomeCode::kNoSuchDevice); }
+ExecutionResult NotOnline() { return Failed(OutcomeCode::kNotConnected); }
+ExecutionResult NoResponse() { return Failed(OutcomeCode::kTimeout); }
 
 // What an outcome means for the execution.  REQUIRES: not kNotConnected.
 ExecutionResult ResultOf(OutcomeCode code, int32_t status,
                          absl::string_view payload) {
-  switch (code) {
-    case OutcomeCode::kAnswered: {
-      ExecutionResult result;
-      result.answered = true;
-      result.response_status = status;
-      result.payload = payload.empty() ? "null" : std::string(payload);
-      return result;
-    }
-    case OutcomeCode::kNoHandler:
-      return Failed(ErrorCode::kDeviceNotOnline,
-                    "The device is connected but takes no direct methods.");
-    case OutcomeCode::kNoSuchDevice:
-      return DeviceGone();
-    case OutcomeCode::kBusy:
-      return Failed(ErrorCode::kDeviceMaximumInflightMethodExceeded,
-                    "Too many methods are in flight on the device.");
-    case OutcomeCode::kBadResponse:
-      return Failed(ErrorCode::kInvalidResponseWhileProxying,
-                    "The device's answer is not JSON or has no status.");
-    case OutcomeCode::kResponseTooLarge:
-      return Failed(ErrorCode::kMessageTooLarge,
-                    "The device's answer is larger than 128 KB.");
-    case OutcomeCode::kLinkLost:
-    case OutcomeCode::kTimeout:
-      return Failed(ErrorCode::kGatewayTimeout, kNoResponse);
-    case OutcomeCode::kNotConnected:
-    case OutcomeCode::kError:
-      break;
-  }
-  return Failed(ErrorCode::kServerError, "The transport failed.");
+  if (code != OutcomeCode::kAnswered) return Failed(code);
+  ExecutionResult result;
+  result.answered = true;
+  result.response_status = status;
+  result.payload = payload.empty() ? "null" : std::string(payload);
+  return result;
 }
 
 }  // namespace
@@ -268,8 +246,7 @@ void Dispatcher::ExpireResponses(SliceWork& work, Scratch& scratch) {
     slice.ForEachRunning(check.first, check.last, [&](Slice::Rank rank) {
       work.shard->mutex.AssertHeld();
       if (slice.RunningSince(rank) > limit || work.IsUnsent(rank)) return;
-      FinishExecution(work, rank,
-                      Failed(ErrorCode::kGatewayTimeout, kNoResponse), scratch);
+      FinishExecution(work, rank, NoResponse(), scratch);
     });
   }
 }
@@ -277,8 +254,7 @@ void Dispatcher::ExpireResponses(SliceWork& work, Scratch& scratch) {
 void Dispatcher::CloseSent(SliceWork& work, Scratch& scratch) {
   work.slice.ForEachRunning([&](Slice::Rank rank) {
     work.shard->mutex.AssertHeld();
-    FinishExecution(work, rank, Failed(ErrorCode::kGatewayTimeout, kNoResponse),
-                    scratch);
+    FinishExecution(work, rank, NoResponse(), scratch);
   });
 }
 
@@ -301,7 +277,7 @@ void Dispatcher::CloseOpen(SliceWork& work, uint32_t reasons,
     if (!work.shard->IsPresent(row, work.cut)) return DeviceGone();
     if (is_method && !work.shard->IsEnabled(row)) return DeviceGone();
     if (is_method && !IsReachable(*work.shard, row)) {
-      return Failed(ErrorCode::kDeviceNotOnline, kNotOnline);
+      return NotOnline();
     }
     if (reasons & Job::kDeadline) {
       return Failed(ErrorCode::kRequestTimedOut, kNotServed);
@@ -323,7 +299,7 @@ void Dispatcher::CloseOpen(SliceWork& work, uint32_t reasons,
       FinishExecution(work, rank,
                       work.IsUnsent(rank)
                           ? Failed(ErrorCode::kRequestTimedOut, kNotServed)
-                          : Failed(ErrorCode::kGatewayTimeout, kNoResponse),
+                          : NoResponse(),
                       scratch);
     });
     work.closed = true;
@@ -374,8 +350,7 @@ bool Dispatcher::TakeMethods(SliceWork& work, Scratch& scratch) {
       FinishExecution(work, r, DeviceGone(), scratch);
     } else if (!IsReachable(shard, row)) {
       if (connect_expired) {
-        FinishExecution(
-            work, r, Failed(ErrorCode::kDeviceNotOnline, kNotOnline), scratch);
+        FinishExecution(work, r, NotOnline(), scratch);
       } else {
         slice.Wait(r);
       }

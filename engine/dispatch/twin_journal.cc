@@ -34,6 +34,17 @@ void TwinJournal::OnTwinChange(const TwinChange& change) {
       dispatcher_->OnRowChanged(shard, change.row);
       return;
 
+    case Kind::kIdentity:
+      commit_->Add(change.partition, [&](std::string* out) {
+        AppendRecord(
+            IdentityWrittenRecord{number, row, change.sequence,
+                                  JsonText(change.document), change.time},
+            out);
+      });
+      // It may be enabled where it was not.
+      dispatcher_->OnRowChanged(shard, change.row);
+      return;
+
     case Kind::kPatched:
     case Kind::kReplaced:
     case Kind::kReported: {

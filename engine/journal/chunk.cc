@@ -50,7 +50,7 @@ absl::StatusOr<OpenedChunk> Open(const Place& place, absl::string_view bytes) {
         place.Name(), ": the format of chunks has version ", header.version,
         "; this program reads up to version ", ChunkHeader::kVersion));
   }
-  if (header.version != ChunkHeader::kVersion) {
+  if (header.version == 0) {
     return place.Lost(offsetof(ChunkHeader, version),
                       absl::StrCat("there is no version ", header.version));
   }

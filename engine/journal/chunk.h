@@ -40,7 +40,8 @@ namespace muster {
 struct ChunkHeader {
   static constexpr size_t kSize = 64;
   static constexpr uint32_t kMagic = 0x4b48'434d;  // "MCHK"
-  static constexpr uint16_t kVersion = 1;
+  // 2: there may be IdentityWritten among the records.  1 is read, too.
+  static constexpr uint16_t kVersion = 2;
 
   uint64_t checksum = 0;  // Of all that follows it, payload included.
   uint32_t magic = kMagic;

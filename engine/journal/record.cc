@@ -350,6 +350,15 @@ void Visit(Io& io, R& r, const SnapshotEndRecord*) {
   io.Number(r.shard_count);
 }
 
+template <typename Io, typename R>
+void Visit(Io& io, R& r, const IdentityWrittenRecord*) {
+  io.Number(r.shard);
+  io.Number(r.row);
+  io.Number(r.sequence);
+  io.Text(r.document);
+  io.Time(r.time);
+}
+
 // Writes type, length, and what `write` appends.  The length gets as many bytes
 // as a shard of 32 GB may need, so that it can be filled in afterwards.
 template <typename Write>
@@ -397,10 +406,11 @@ void AppendRecord(const Record& record, std::string* out) {
 
 absl::string_view RecordName(const Record& record) {
   static constexpr absl::string_view kNames[] = {
-      "JobCreated", "Targets",      "JobStarted",    "Dispatched",
-      "Returned",   "Result",       "Finished",      "JobCancelRequested",
-      "JobEnded",   "JobExpired",   "TwinWritten",   "TwinPatched",
-      "TwinErased", "ShardWritten", "SnapshotBegin", "SnapshotEnd"};
+      "JobCreated",     "Targets",      "JobStarted",    "Dispatched",
+      "Returned",       "Result",       "Finished",      "JobCancelRequested",
+      "JobEnded",       "JobExpired",   "TwinWritten",   "TwinPatched",
+      "TwinErased",     "ShardWritten", "SnapshotBegin", "SnapshotEnd",
+      "IdentityWritten"};
   static_assert(std::size(kNames) == std::variant_size_v<Record>);
   return kNames[record.index()];
 }

@@ -20,6 +20,8 @@
 //   its history ended        JobExpired
 //   a twin was written       TwinWritten, TwinPatched, TwinErased
 //   a fleet was loaded       ShardWritten
+//   the registry has made    IdentityWritten
+//   or changed a device
 //
 // Records of a shard (of its twins, and of slices over it) carry the shard's
 // sequence (twin/shard.h) after what they tell.  They stand in the journal in
@@ -237,13 +239,27 @@ struct SnapshotEndRecord {
                          const SnapshotEndRecord&) = default;
 };
 
+// The registry's part of a twin (twin/identity_document.h), with the secrets in
+// it; makes the twin if the row is free.
+struct IdentityWrittenRecord {
+  uint32_t shard = 0;
+  uint16_t row = 0;
+  uint64_t sequence = 0;
+  std::string document;
+  absl::Time time;
+
+  friend bool operator==(const IdentityWrittenRecord&,
+                         const IdentityWrittenRecord&) = default;
+};
+
 // A record's type is its place here, plus one: new ones come last.
 using Record =
     std::variant<JobCreatedRecord, TargetsRecord, JobStartedRecord,
                  DispatchedRecord, ReturnedRecord, ResultRecord, FinishedRecord,
                  JobCancelRequestedRecord, JobEndedRecord, JobExpiredRecord,
                  TwinWrittenRecord, TwinPatchedRecord, TwinErasedRecord,
-                 ShardWrittenRecord, SnapshotBeginRecord, SnapshotEndRecord>;
+                 ShardWrittenRecord, SnapshotBeginRecord, SnapshotEndRecord,
+                 IdentityWrittenRecord>;
 
 // "JobCreated", and so on.
 absl::string_view RecordName(const Record& record);

@@ -20,6 +20,8 @@ enum class ErrorCode : int {
   kArgumentInvalid = 400004,
   kArgumentNull = 400005,
   kIotHubFormatError = 400006,
+  kDeviceDefinedMultipleTimes = 400011,
+  kBulkRegistryOperationFailure = 400013,
   kRequestTimedOut = 400024,
   kIotHubUnauthorizedAccess = 401002,
   kIotHubUnauthorized = 401003,

@@ -2,7 +2,8 @@
 //
 // A request passes the checks of contract 1.10 row by row.  Each function below
 // is one row, or one member of a row; the two entry points, for JSON and for
-// requests built in C++, call the same ones in the same order.
+// requests built in C++, call the same ones in the same order.  A direct method
+// outside of jobs passes those of its members.
 #include "engine/model/job.h"
 
 #include <utility>
@@ -233,19 +234,29 @@ absl::StatusOr<JsonView> FindAction(JsonView root, JobType type) {
   return action;
 }
 
-absl::Status CheckMethodNamePresent(absl::string_view name) {
-  if (name.empty()) return Invalid("cloudToDeviceMethod.methodName is empty");
+// What stands before the names of a method's members in messages: a job has
+// them in an object, a call is that object.
+constexpr absl::string_view kInJob = "cloudToDeviceMethod.";
+constexpr absl::string_view kInCall = "";
+
+absl::Status CheckMethodNamePresent(absl::string_view where,
+                                    absl::string_view name) {
+  if (name.empty()) {
+    return Invalid(absl::StrCat(where, "methodName is empty"));
+  }
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> ParseMethodName(JsonView method) {
+absl::StatusOr<std::string> ParseMethodName(absl::string_view where,
+                                            JsonView method) {
   const JsonView member = FindPresent(method, "methodName");
-  if (member.is_undefined()) return Missing("cloudToDeviceMethod.methodName");
+  if (member.is_undefined()) return Missing(absl::StrCat(where, "methodName"));
   if (!member.is_string()) {
-    return Invalid(absl::StrCat(
-        "cloudToDeviceMethod.methodName must be a string", Got(member)));
+    return Invalid(
+        absl::StrCat(where, "methodName must be a string", Got(member)));
   }
-  if (absl::Status s = CheckMethodNamePresent(member.string_value()); !s.ok()) {
+  if (absl::Status s = CheckMethodNamePresent(where, member.string_value());
+      !s.ok()) {
     return s;
   }
   return std::string(member.string_value());
@@ -294,111 +305,124 @@ absl::StatusOr<int64_t> ParseMaxExecutionTime(JsonView root) {
 
 // ------------------------------------------------------------------- row 8
 
-absl::Status CheckMethodName(absl::string_view name) {
+absl::Status CheckMethodName(absl::string_view where, absl::string_view name) {
   const size_t bad = FindBadNameChar(name);
   if (bad != absl::string_view::npos) {
-    return BadChar("cloudToDeviceMethod.methodName", name, bad);
+    return BadChar(absl::StrCat(where, "methodName"), name, bad);
   }
   if (name.size() > kMethodNameLengthMax) {
-    return Invalid(absl::StrCat("cloudToDeviceMethod.methodName has ",
-                                name.size(), " characters; at most ",
-                                kMethodNameLengthMax));
+    return Invalid(absl::StrCat(where, "methodName has ", name.size(),
+                                " characters; at most ", kMethodNameLengthMax));
   }
   return absl::OkStatus();
 }
 
 // What counts is the text that will travel, white space in it included.
-absl::Status CheckPayloadSize(absl::string_view text) {
+absl::Status CheckPayloadSize(absl::string_view where, absl::string_view text) {
   if (text.size() > kMethodPayloadSizeMax) {
-    return MakeError(
-        ErrorCode::kMessageTooLarge,
-        absl::StrCat("cloudToDeviceMethod.payload has ", text.size(),
-                     " bytes; at most ", kMethodPayloadSizeMax));
+    return MakeError(ErrorCode::kMessageTooLarge,
+                     absl::StrCat(where, "payload has ", text.size(),
+                                  " bytes; at most ", kMethodPayloadSizeMax));
   }
   return absl::OkStatus();
 }
 
-absl::Status CheckPayloadChars(JsonView payload,
+absl::Status CheckPayloadChars(absl::string_view where, JsonView payload,
                                const JobParseOptions& options) {
-  std::string path = "cloudToDeviceMethod.payload";
+  std::string path = absl::StrCat(where, "payload");
   return CheckChars(
       payload, {.names = true, .strings = options.strict_job_value_charset},
       &path);
 }
 
-absl::Status OutOfRange(absl::string_view member, int min, int max,
-                        absl::string_view got) {
-  return Invalid(absl::StrCat("cloudToDeviceMethod.", member,
-                              " must be an integer in [", min, ", ", max, "]",
-                              got));
+absl::Status OutOfRange(absl::string_view where, absl::string_view member,
+                        int min, int max, absl::string_view got) {
+  return Invalid(absl::StrCat(where, member, " must be an integer in [", min,
+                              ", ", max, "]", got));
 }
 
-absl::StatusOr<int> ParseTimeout(JsonView method, absl::string_view name,
-                                 int min, int max, int default_value) {
+absl::StatusOr<int> ParseTimeout(absl::string_view where, JsonView method,
+                                 absl::string_view name, int min, int max,
+                                 int default_value) {
   const JsonView member = FindPresent(method, name);
   if (member.is_undefined()) return default_value;
   if (!member.is_integer() || member.int_value() < min ||
       member.int_value() > max) {
-    return OutOfRange(name, min, max, Got(member));
+    return OutOfRange(where, name, min, max, Got(member));
   }
   return static_cast<int>(member.int_value());
 }
 
-absl::Status CheckTimeout(absl::string_view name, int min, int max, int value) {
+absl::Status CheckTimeout(absl::string_view where, absl::string_view name,
+                          int min, int max, int value) {
   if (value < min || value > max) {
-    return OutOfRange(name, min, max, absl::StrCat("; got ", value));
+    return OutOfRange(where, name, min, max, absl::StrCat("; got ", value));
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<MethodAction> ParseMethod(JsonView method, std::string name,
-                                         absl::string_view body,
-                                         const JobParseOptions& options) {
+// `payload_path`: where the payload stands in `body`.
+absl::StatusOr<MethodAction> ParseMethod(
+    absl::string_view where, JsonView method, std::string name,
+    absl::string_view body, const std::vector<absl::string_view>& payload_path,
+    const JobParseOptions& options) {
   MethodAction action;
   action.method_name = std::move(name);
-  if (absl::Status s = CheckMethodName(action.method_name); !s.ok()) return s;
+  if (absl::Status s = CheckMethodName(where, action.method_name); !s.ok()) {
+    return s;
+  }
 
   if (const JsonView payload = FindPresent(method, "payload");
       !payload.is_undefined()) {
-    action.payload = RawJsonMember(body, {"cloudToDeviceMethod", "payload"});
+    action.payload = RawJsonMember(body, payload_path);
     // Not found by its plain name: the body spells it with \u escapes.
     if (action.payload.empty()) action.payload = JsonText(payload);
-    if (absl::Status s = CheckPayloadSize(action.payload); !s.ok()) return s;
-    if (absl::Status s = CheckPayloadChars(payload, options); !s.ok()) return s;
+    if (absl::Status s = CheckPayloadSize(where, action.payload); !s.ok()) {
+      return s;
+    }
+    if (absl::Status s = CheckPayloadChars(where, payload, options); !s.ok()) {
+      return s;
+    }
   }
 
   absl::StatusOr<int> timeout = ParseTimeout(
-      method, "responseTimeoutInSeconds", kResponseTimeoutSecondsMin,
+      where, method, "responseTimeoutInSeconds", kResponseTimeoutSecondsMin,
       kResponseTimeoutSecondsMax, kResponseTimeoutSecondsDefault);
   if (!timeout.ok()) return timeout.status();
   action.response_timeout_seconds = *timeout;
 
-  timeout = ParseTimeout(method, "connectTimeoutInSeconds", 0,
+  timeout = ParseTimeout(where, method, "connectTimeoutInSeconds", 0,
                          kConnectTimeoutSecondsMax, 0);
   if (!timeout.ok()) return timeout.status();
   action.connect_timeout_seconds = *timeout;
   return action;
 }
 
-absl::Status CheckMethod(const MethodAction& action,
+absl::Status CheckMethod(absl::string_view where, const MethodAction& action,
                          const JobParseOptions& options) {
-  if (absl::Status s = CheckMethodName(action.method_name); !s.ok()) return s;
-  if (absl::Status s = CheckPayloadSize(action.payload); !s.ok()) return s;
+  if (absl::Status s = CheckMethodName(where, action.method_name); !s.ok()) {
+    return s;
+  }
+  if (absl::Status s = CheckPayloadSize(where, action.payload); !s.ok()) {
+    return s;
+  }
   const absl::StatusOr<Json> payload = ParseJson(action.payload);
   if (!payload.ok()) {
-    return Invalid(absl::StrCat("cloudToDeviceMethod.payload: ",
-                                payload.status().message()));
+    return Invalid(
+        absl::StrCat(where, "payload: ", payload.status().message()));
   }
-  if (absl::Status s = CheckPayloadChars(payload->view(), options); !s.ok()) {
+  if (absl::Status s = CheckPayloadChars(where, payload->view(), options);
+      !s.ok()) {
     return s;
   }
   if (absl::Status s = CheckTimeout(
-          "responseTimeoutInSeconds", kResponseTimeoutSecondsMin,
+          where, "responseTimeoutInSeconds", kResponseTimeoutSecondsMin,
           kResponseTimeoutSecondsMax, action.response_timeout_seconds);
       !s.ok()) {
     return s;
   }
-  return CheckTimeout("connectTimeoutInSeconds", 0, kConnectTimeoutSecondsMax,
+  return CheckTimeout(where, "connectTimeoutInSeconds", 0,
+                      kConnectTimeoutSecondsMax,
                       action.connect_timeout_seconds);
 }
 
@@ -529,7 +553,7 @@ absl::StatusOr<JobRequest> ParseJobRequest(absl::string_view path_job_id,
   if (!action.ok()) return action.status();
   std::string method_name;
   if (*type == JobType::kDeviceMethod) {
-    absl::StatusOr<std::string> name = ParseMethodName(*action);
+    absl::StatusOr<std::string> name = ParseMethodName(kInJob, *action);
     if (!name.ok()) return name.status();
     method_name = *std::move(name);
   }
@@ -544,7 +568,8 @@ absl::StatusOr<JobRequest> ParseJobRequest(absl::string_view path_job_id,
 
   if (*type == JobType::kDeviceMethod) {  // Rows 8 and 9.
     absl::StatusOr<MethodAction> method =
-        ParseMethod(*action, std::move(method_name), body, options);
+        ParseMethod(kInJob, *action, std::move(method_name), body,
+                    {"cloudToDeviceMethod", "payload"}, options);
     if (!method.ok()) return method.status();
     request.action = *std::move(method);
   } else {
@@ -567,7 +592,8 @@ absl::Status ValidateJobRequest(const JobRequest& request,
     return s;
   }
   if (method != nullptr) {
-    if (absl::Status s = CheckMethodNamePresent(method->method_name); !s.ok()) {
+    if (absl::Status s = CheckMethodNamePresent(kInJob, method->method_name);
+        !s.ok()) {
       return s;
     }
   }
@@ -585,8 +611,27 @@ absl::Status ValidateJobRequest(const JobRequest& request,
                                 kJobWeightMax, "]; got ", request.weight));
   }
 
-  return method != nullptr ? CheckMethod(*method, options)
+  return method != nullptr ? CheckMethod(kInJob, *method, options)
                            : CheckTwinUpdate(*update, options);
+}
+
+absl::StatusOr<MethodAction> ParseMethodCall(absl::string_view body,
+                                             const JobParseOptions& options) {
+  const absl::StatusOr<Json> json = ParseBody(body, options);
+  if (!json.ok()) return json.status();
+  absl::StatusOr<std::string> name = ParseMethodName(kInCall, json->view());
+  if (!name.ok()) return name.status();
+  return ParseMethod(kInCall, json->view(), *std::move(name), body, {"payload"},
+                     options);
+}
+
+absl::Status ValidateMethodCall(const MethodAction& action,
+                                const JobParseOptions& options) {
+  if (absl::Status s = CheckMethodNamePresent(kInCall, action.method_name);
+      !s.ok()) {
+    return s;
+  }
+  return CheckMethod(kInCall, action, options);
 }
 
 void AppendJobJson(const JobInfo& job, std::string* out) {

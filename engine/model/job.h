@@ -98,6 +98,21 @@ absl::StatusOr<JobRequest> ParseJobRequest(absl::string_view path_job_id,
 absl::Status ValidateJobRequest(const JobRequest& request,
                                 const JobParseOptions& options = {});
 
+// Reads the body of a direct method's invocation outside of jobs: the members
+// of contract 1.4, under the same checks as a job's, with their defaults. Other
+// members are ignored.
+//   MessageTooLarge    body over kJobBodySizeMax, payload over
+//                      kMethodPayloadSizeMax
+//   IotHubFormatError  no UTF-8, no JSON, no object, a member twice
+//   ArgumentNull       methodName is absent or null
+//   ArgumentInvalid    everything else
+absl::StatusOr<MethodAction> ParseMethodCall(
+    absl::string_view body, const JobParseOptions& options = {});
+
+// The same checks for an action built in C++.  REQUIRES: the texts are UTF-8.
+absl::Status ValidateMethodCall(const MethodAction& action,
+                                const JobParseOptions& options = {});
+
 // ArgumentInvalid unless `job_id` follows contract 1.1.
 absl::Status ValidateJobId(absl::string_view job_id);
 

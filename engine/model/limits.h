@@ -23,13 +23,21 @@ inline constexpr int kJobWeightMin = 1;
 inline constexpr int kJobWeightMax = 1000;
 inline constexpr int kJobWeightDefault = 100;
 inline constexpr int kMethodsInFlightPerDeviceMax = 10;  // Contract 7.2.
-inline constexpr int kJobHistoryDays = 30;               // Contract 2.9.
+inline constexpr int kDirectMethodsMax = 65'536;         // Outside of jobs.
+// Payloads of those that are under way; and of answers on the way to callers.
+inline constexpr size_t kDirectMethodBytesMax = size_t{256} << 20;
+inline constexpr size_t kDirectMethodAnswerBytesMax = size_t{256} << 20;
+inline constexpr int kJobHistoryDays = 30;  // Contract 2.9.
 
 // Queries (contract 5.4, 4.5).
 inline constexpr size_t kQueryLengthMax = 8192;  // Code points.
 inline constexpr int kQueryDepthMax = 64;
 inline constexpr size_t kQueryListTokensMax = 2048;
 inline constexpr int kHubPageSizeMax = 100;
+
+// The registry (wire-facts 6).
+inline constexpr int kDevicesListedMax = 1000;     // Of one answer.
+inline constexpr size_t kDevicesChangedMax = 100;  // Of one request.
 
 // Twins (contract 6.1, 6.3).
 inline constexpr size_t kDeviceIdLengthMax = 128;

@@ -6,7 +6,8 @@
 
 namespace muster {
 
-Pacer::Pacer(int64_t rate) : rate_(rate), tokens_(rate) {
+Pacer::Pacer(int64_t rate)
+    : rate_(rate), bucket_(std::max<int64_t>(rate, 1), absl::Seconds(1)) {
   MUSTER_CHECK(rate >= 0 && rate <= 1'000'000'000);
 }
 
@@ -14,59 +15,36 @@ int64_t Pacer::share() const { return std::max<int64_t>(1, rate_ / 8); }
 
 absl::Duration Pacer::interval() const {
   if (unlimited()) return absl::ZeroDuration();
-  return absl::Nanoseconds((kUnitsPerToken + rate_ - 1) / rate_);
-}
-
-void Pacer::Refill(absl::Duration now) {
-  if (!started_) {
-    started_ = true;
-    last_ = now;
-    return;
-  }
-  if (now <= last_) return;
-  // More than a second fills the bucket whatever was in it; the cut keeps the
-  // product below within 64 bits.
-  const int64_t nanos =
-      std::min<int64_t>(absl::ToInt64Nanoseconds(now - last_), 1'000'000'000);
-  last_ = now;
-  units_ += nanos * rate_;
-  tokens_ += units_ / kUnitsPerToken;
-  units_ %= kUnitsPerToken;
-  if (tokens_ >= rate_) {
-    tokens_ = rate_;
-    units_ = 0;
-  }
+  return absl::Nanoseconds((1'000'000'000 + rate_ - 1) / rate_);
 }
 
 int64_t Pacer::Take(int64_t wanted, absl::Duration now) {
   if (unlimited()) return wanted;
   absl::MutexLock lock(&mutex_);
-  Refill(now);
-  const int64_t taken = std::min(wanted, tokens_);
-  tokens_ -= taken;
+  bucket_.Refill(now);
+  const int64_t taken = std::min(wanted, bucket_.tokens());
+  bucket_.Take(taken);
   return taken;
 }
 
 void Pacer::Return(int64_t tokens) {
   if (unlimited()) return;
   absl::MutexLock lock(&mutex_);
-  tokens_ = std::min(rate_, tokens_ + tokens);
+  bucket_.Return(tokens);
 }
 
 int64_t Pacer::Available(absl::Duration now) {
   if (unlimited()) return INT64_MAX;
   absl::MutexLock lock(&mutex_);
-  Refill(now);
-  return tokens_;
+  bucket_.Refill(now);
+  return bucket_.tokens();
 }
 
 absl::Duration Pacer::NextToken(absl::Duration now) {
   if (unlimited()) return now;
   absl::MutexLock lock(&mutex_);
-  Refill(now);
-  if (tokens_ > 0) return now;
-  const int64_t missing = kUnitsPerToken - units_;
-  return last_ + absl::Nanoseconds((missing + rate_ - 1) / rate_);
+  bucket_.Refill(now);
+  return bucket_.tokens() > 0 ? now : bucket_.TimeOf(1);
 }
 
 }  // namespace muster

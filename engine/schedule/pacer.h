@@ -9,6 +9,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "engine/schedule/token_bucket.h"
 
 namespace muster {
 
@@ -42,18 +43,10 @@ class Pacer {
   absl::Duration NextToken(absl::Duration now);
 
  private:
-  void Refill(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-
   const int64_t rate_;
-  // Counted in nanoseconds times rate, so that no fraction of a token is lost:
-  // one token is 1e9 units, and a nanosecond brings `rate_` of them.
-  static constexpr int64_t kUnitsPerToken = 1'000'000'000;
 
   absl::Mutex mutex_;
-  int64_t tokens_ ABSL_GUARDED_BY(mutex_);     // Whole ones.
-  int64_t units_ ABSL_GUARDED_BY(mutex_) = 0;  // Below one token.
-  bool started_ ABSL_GUARDED_BY(mutex_) = false;
-  absl::Duration last_ ABSL_GUARDED_BY(mutex_);
+  TokenBucket bucket_ ABSL_GUARDED_BY(mutex_);  // Not looked at without limit.
 };
 
 }  // namespace muster

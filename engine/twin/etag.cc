@@ -27,13 +27,17 @@ std::optional<uint64_t> ParseEtag(absl::string_view text) {
 }
 
 bool IfMatchAllows(absl::string_view if_match, uint64_t counter) {
+  return if_match.empty() || IfMatchAllows(if_match, EtagText(counter));
+}
+
+bool IfMatchAllows(absl::string_view if_match, absl::string_view etag) {
   if (if_match.empty()) return true;
   absl::ConsumePrefix(&if_match, "W/");
   if (if_match.size() >= 2 && if_match.front() == '"' &&
       if_match.back() == '"') {
     if_match = if_match.substr(1, if_match.size() - 2);
   }
-  return if_match == "*" || if_match == EtagText(counter);
+  return if_match == "*" || if_match == etag;
 }
 
 }  // namespace muster

@@ -21,6 +21,8 @@ std::optional<uint64_t> ParseEtag(absl::string_view text);
 // Always for "", * and "*"; otherwise the etag has to be the same, in the form
 // "text", text or W/"text".
 bool IfMatchAllows(absl::string_view if_match, uint64_t counter);
+// The same for one that has the etag `etag`, which may be another hub's.
+bool IfMatchAllows(absl::string_view if_match, absl::string_view etag);
 
 }  // namespace muster
 

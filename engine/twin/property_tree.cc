@@ -197,6 +197,14 @@ void PropertyTree::AddMember(Section section, int row, absl::string_view key,
   }
 }
 
+void PropertyTree::ClearMember(Section section, int row,
+                               absl::string_view key) {
+  size_t hint = SIZE_MAX;
+  if (Node* const node = FindChild(roots_[section], key, &hint)) {
+    ClearNode(node, row);
+  }
+}
+
 void PropertyTree::ClearNode(Node* node, int row) {
   if (!node->column.IsDefined(row)) return;
   if (node->column.IsObject(row)) ClearMembers(node, row);

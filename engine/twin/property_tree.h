@@ -90,6 +90,8 @@ class PropertyTree {
   // keys in ascending order says where the next is looked for.
   void AddMember(Section section, int row, absl::string_view key,
                  JsonView value, size_t* hint);
+  // Takes one member away, if the row has it.
+  void ClearMember(Section section, int row, absl::string_view key);
   // Takes the row's members away, and their stamps.
   void Clear(Section section, int row);
 

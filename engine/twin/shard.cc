@@ -21,6 +21,7 @@ constexpr size_t kSizesMax[] = {kTwinTagsSizeMax, kTwinPropertiesSizeMax,
 
 // Members of every twin's document, given or not (contract 6.1).
 constexpr absl::string_view kStatusUpdateTime = "statusUpdateTime";
+constexpr absl::string_view kDeviceEtag = "deviceEtag";
 constexpr absl::string_view kMessageCount = "cloudToDeviceMessageCount";
 
 absl::Status WrongVersion(absl::string_view section, int64_t wanted,
@@ -371,7 +372,13 @@ void Shard::SetEnabled(int row, bool enabled, absl::Time now) {
   std::string bytes;
   tree_.PutMember(PropertyTree::kRoots, row, kStatusUpdateTime,
                   StringView(FormatInstant(now), &bytes));
+  if (HasIdentity(row)) {
+    const std::string etag = NextDeviceEtag(IdentityOf(row).etag);
+    tree_.PutMember(PropertyTree::kRoots, row, kDeviceEtag,
+                    StringView(etag, &bytes));
+  }
   enabled ? enabled_.Set(row) : enabled_.Clear(row);
+  FollowStatus(row, now);
   ++sequence_;
 }
 
@@ -384,11 +391,38 @@ void Shard::SetLink(int row, uint64_t link) {
   links_[at] = link;
 }
 
+void Shard::SetConnectionTime(int row, absl::Time now) {
+  const size_t at = static_cast<size_t>(row);
+  if (at >= connection_ticks_.size()) {
+    connection_ticks_.resize(static_cast<size_t>(capacity_),
+                             kActivityNeverTicks);
+  }
+  connection_ticks_[at] = TicksFromTime(now);
+}
+
+void Shard::FollowStatus(int row, absl::Time now) {
+  const bool is_enabled = enabled_.Test(row);
+  RowBitmap& from = is_enabled ? kept_back_ : connected_;
+  if (!from.Test(row)) return;
+  from.Clear(row);
+  (is_enabled ? connected_ : kept_back_).Set(row);
+  SetConnectionTime(row, now);
+}
+
 void Shard::SetConnected(int row, bool connected, uint64_t link,
                          absl::Time now) {
   Used(row);
-  connected ? connected_.Set(row) : connected_.Clear(row);
   SetLink(row, connected ? link : 0);
+  if (!enabled_.Test(row)) {
+    // A document may have said Connected of it.
+    if (connected_.Test(row)) SetConnectionTime(row, now);
+    connected_.Clear(row);
+    connected ? kept_back_.Set(row) : kept_back_.Clear(row);
+    ++sequence_;
+    return;
+  }
+  connected ? connected_.Set(row) : connected_.Clear(row);
+  SetConnectionTime(row, now);
   activity_ticks_.Set(row, TicksFromTime(now));
   activity_digits_.Set(row, kActivityDigitsMax);
   ++sequence_;
@@ -498,7 +532,13 @@ void Shard::Erase(int row) {
   ForEachSystemColumn(*this, [row](IntColumn& column) { column.Clear(row); });
   in_use_.Clear(row);
   connected_.Clear(row);
-  SetLink(row, 0);  // Of the device, not of whoever comes to its row.
+  // Of the device, not of whoever comes to its row.
+  SetLink(row, 0);
+  kept_back_.Clear(row);
+  const size_t at = static_cast<size_t>(row);
+  if (at < connection_ticks_.size()) {
+    connection_ticks_[at] = kActivityNeverTicks;
+  }
   enabled_.Clear(row);
   free_rows_.push_back(static_cast<uint16_t>(row));
 }
@@ -519,12 +559,20 @@ void Shard::Overwrite(int row, const ParsedTwin& twin, absl::Time now) {
           NextVersion(reported_versions_.Get(row)))};
   // Who has a link is connected: a document that says otherwise, such as an
   // export that comes back, is older than the connection.
+  const bool keeps_connection = LinkOf(row) != 0 || !twin.connected.has_value();
   const bool connected =
-      LinkOf(row) != 0 || twin.connected.value_or(connected_.Test(row));
+      keeps_connection ? HasConnection(row) : *twin.connected;
+  // What the registry has written is not a document's to change.
+  const bool has_identity = HasIdentity(row);
+  const Json registry_roots = has_identity ? RegistryRoots(row) : Json();
+  ParsedTwin merged;
+  if (has_identity) merged = WithIdentity(row, twin, registry_roots.view());
   for (int section = 0; section < PropertyTree::kSectionCount; ++section) {
     tree_.Clear(static_cast<PropertyTree::Section>(section), row);
   }
-  Fill(row, twin, versions, connected, now);
+  kept_back_.Clear(row);
+  Fill(row, has_identity ? merged : twin, versions, connected, now);
+  if (keeps_connection) FollowStatus(row, now);
   ++sequence_;
 }
 
@@ -768,6 +816,7 @@ size_t Shard::MemoryUsage() const {
   });
   bytes += free_rows_.capacity() * sizeof(uint16_t);
   bytes += links_.capacity() * sizeof(uint64_t);
+  bytes += connection_ticks_.capacity() * sizeof(int64_t);
   bytes += former_tenants_.size() * 64;
   return bytes;
 }

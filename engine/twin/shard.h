@@ -39,6 +39,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "engine/model/check.h"
+#include "engine/model/identity.h"
 #include "engine/model/json.h"
 #include "engine/model/limits.h"
 #include "engine/model/twin_patch.h"
@@ -162,8 +163,13 @@ class Shard final : public CellSource {
   bool IsEnabled(int row) const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
     return enabled_.Test(Used(row));
   }
+  // Whether a transport has reported a connection that stands: the device is
+  // connected, or would be if it were not disabled.  In memory only.
+  bool HasConnection(int row) const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
+    return connected_.Test(Used(row)) || kept_back_.Test(row);
+  }
   // The transport's number of the device's connection (ConnectionChange::link);
-  // 0 if it gave none, or the device is not connected.  In memory only.
+  // 0 if it gave none, or there is no connection.  In memory only.
   uint64_t LinkOf(int row) const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
     const size_t at = static_cast<size_t>(Used(row));
     return at < links_.size() ? links_[at] : 0;
@@ -175,6 +181,13 @@ class Shard final : public CellSource {
   absl::string_view DeviceId(int row) const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
     return IdAt(Used(row)).view();
   }
+  // Whether the registry has written the device.
+  bool HasIdentity(int row) const ABSL_SHARED_LOCKS_REQUIRED(mutex);
+  // The device as the registry knows it; of one that it has not written, as far
+  // as the twin tells: without keys.
+  DeviceIdentity IdentityOf(int row) const ABSL_SHARED_LOCKS_REQUIRED(mutex);
+  // The etag of an identity after `etag`, its current one.
+  static std::string NextDeviceEtag(absl::string_view etag);
   // What a write that changed nothing would have returned.
   TwinWrite StateOf(int row) const ABSL_SHARED_LOCKS_REQUIRED(mutex);
 
@@ -286,7 +299,7 @@ class Shard final : public CellSource {
   void Erase(int row) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   // Puts a twin in the place of the row's.  What it did not give: versions and
   // etag go on counting, the connection stays; one that has a link stays
-  // whatever the twin says of it.
+  // whatever the twin says of it.  So does what the registry has written.
   void Overwrite(int row, const ParsedTwin& twin, absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   absl::StatusOr<TwinWrite> Replace(int row, const TwinPatch& patch,
@@ -297,11 +310,21 @@ class Shard final : public CellSource {
   absl::StatusOr<TwinWrite> PatchReported(int row, const TwinPatch& patch,
                                           absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  // Takes the registry's part from `identity` (ParseIdentityDocument()).
+  void PutIdentity(int row, const ParsedTwin& identity, absl::Time now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  // Of a device that the registry has written, its etag changes too.
   void SetEnabled(int row, bool enabled, absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   void SetConnected(int row, bool connected, uint64_t link, absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   void SetLink(int row, uint64_t link) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  void SetConnectionTime(int row, absl::Time now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  // Keeps the connection of a device that is disabled back, and lets it count
+  // once the device is enabled: after `status` may have changed.
+  void FollowStatus(int row, absl::Time now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
 
   // Makes every node of every twin one that was touched at `now`.
   // REQUIRES: no twin was updated since it was inserted.
@@ -322,6 +345,13 @@ class Shard final : public CellSource {
   // than it may be.
   absl::Status CheckSize(PropertyTree::Section section, int row, JsonView part,
                          bool replace) const ABSL_SHARED_LOCKS_REQUIRED(mutex);
+  // The row's kRegistryRoots, as far as there are any, as an object.
+  Json RegistryRoots(int row) const ABSL_SHARED_LOCKS_REQUIRED(mutex);
+  // `twin` with the row's status and these in the place of its own.  Views into
+  // both.
+  ParsedTwin WithIdentity(int row, const ParsedTwin& twin,
+                          JsonView registry_roots) const
+      ABSL_SHARED_LOCKS_REQUIRED(mutex);
   // Merges or replaces a section.
   void Update(PropertyTree::Section section, int row, JsonView part,
               bool replace, const Stamp& stamp)
@@ -377,6 +407,10 @@ class Shard final : public CellSource {
   RowBitmap enabled_ ABSL_GUARDED_BY(mutex);
   // By row, as far as they go; 0 beyond.  Empty before the first that is not 0.
   std::vector<uint64_t> links_ ABSL_GUARDED_BY(mutex);
+  // Disabled devices whose connection does not count meanwhile.
+  RowBitmap kept_back_ ABSL_GUARDED_BY(mutex);
+  // When connectionState last changed by a connection: as links_.
+  std::vector<int64_t> connection_ticks_ ABSL_GUARDED_BY(mutex);
 
   IntColumn arrivals_ ABSL_GUARDED_BY(mutex);
   IntColumn etags_ ABSL_GUARDED_BY(mutex);

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "engine/twin/identity_document.h"
 #include "engine/twin/parsed_twin.h"
 
 namespace muster {
@@ -82,7 +83,25 @@ absl::StatusOr<Shard*> ShardReplay::StepOnRow(At at, int row) {
 
 absl::Status ShardReplay::Upsert(At at, int row, JsonView document,
                                  absl::Time now) {
-  absl::StatusOr<ParsedTwin> twin = ParseTwin(document);
+  return Put(at, row, ParseTwin(document), now,
+             [&](Shard& shard, const ParsedTwin& twin) {
+               shard.mutex.AssertHeld();
+               shard.Overwrite(row, twin, now);
+             });
+}
+
+absl::Status ShardReplay::PutIdentity(At at, int row, JsonView document,
+                                      absl::Time now) {
+  return Put(at, row, ParseIdentityDocument(document), now,
+             [&](Shard& shard, const ParsedTwin& twin) {
+               shard.mutex.AssertHeld();
+               shard.PutIdentity(row, twin, now);
+             });
+}
+
+absl::Status ShardReplay::Put(
+    At at, int row, const absl::StatusOr<ParsedTwin>& twin, absl::Time now,
+    absl::FunctionRef<void(Shard& shard, const ParsedTwin& twin)> overwrite) {
   if (!twin.ok()) return Impossible(at, twin.status().message());
   absl::StatusOr<Shard*> step = Step(at);
   if (!step.ok()) return step.status();
@@ -94,7 +113,7 @@ absl::Status ShardReplay::Upsert(At at, int row, JsonView document,
                         absl::StrCat("row ", row, " is \"", shard.DeviceId(row),
                                      "\", not \"", twin->device_id, "\""));
     }
-    shard.Overwrite(row, *twin, now);
+    overwrite(shard, *twin);
     return absl::OkStatus();
   }
   if (shard.size() >= kShardRowsMax) return Impossible(at, "the shard is full");
@@ -170,6 +189,8 @@ std::vector<std::unique_ptr<Shard>> ShardReplay::Take() {
     if (shard == nullptr) continue;
     absl::MutexLock lock(&shard->mutex);
     shard->connected_ = RowBitmap();
+    shard->kept_back_ = RowBitmap();
+    shard->connection_ticks_.clear();
   }
   return std::move(shards_);
 }

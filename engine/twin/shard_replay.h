@@ -14,11 +14,14 @@
 #include <memory>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "engine/model/json.h"
 #include "engine/model/twin_patch.h"
 #include "engine/twin/columns/row_set.h"
+#include "engine/twin/parsed_twin.h"
 #include "engine/twin/shard.h"
 
 namespace muster {
@@ -45,6 +48,8 @@ class ShardReplay {
 
   // TwinIndex::Upsert().
   absl::Status Upsert(At at, int row, JsonView document, absl::Time now);
+  // A change of the registry; makes the twin if there is none.
+  absl::Status PutIdentity(At at, int row, JsonView document, absl::Time now);
   absl::Status Erase(At at, int row);
   // Of one row.  TwinIndex::Patch(), Replace(), PatchReported().
   enum class Change : uint8_t { kPatch, kReplace, kReported };
@@ -67,6 +72,10 @@ class ShardReplay {
   // The shard, made if it is not there.
   absl::StatusOr<Shard*> Find(At at);
   absl::StatusOr<Shard*> StepOnRow(At at, int row);
+  // Makes the twin, or has it written over.
+  absl::Status Put(
+      At at, int row, const absl::StatusOr<ParsedTwin>& twin, absl::Time now,
+      absl::FunctionRef<void(Shard& shard, const ParsedTwin& twin)> overwrite);
 
   std::vector<std::unique_ptr<Shard>> shards_;
   std::vector<uint64_t> adopted_;  // By shard: the sequence it came with.

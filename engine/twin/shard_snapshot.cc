@@ -13,6 +13,7 @@
 #include "engine/model/limits.h"
 #include "engine/model/twin_patch.h"
 #include "engine/twin/activity_time.h"
+#include "engine/twin/identity_document.h"
 #include "engine/twin/parsed_twin.h"
 #include "engine/twin/snapshot_header.h"
 
@@ -188,6 +189,7 @@ void ShardSnapshot::Write(const Shard& shard, std::string* out) {
     writer.Number(tenant.gone);
     writer.Text(tenant.id.view());
   }
+  if (shard.kept_back_.Any()) writer.Bitmap(shard.kept_back_, rows);
 
   const absl::string_view payload =
       absl::string_view(*out).substr(begin + SnapshotHeader::kSize);
@@ -384,7 +386,10 @@ bool ShardSnapshot::Reader::MayStand(int level, absl::string_view key,
   if (section_ != PropertyTree::kRoots) {
     return !value.is_null() && ValidateTwinMember(key, value, level).ok();
   }
-  if (level == 1) return ValidateTwinRoot(key, value).ok();
+  if (level == 1) {
+    return key == kIdentityRoot ? ValidateIdentityRoot(value).ok()
+                                : ValidateTwinRoot(key, value).ok();
+  }
   if (level > 2) return true;
   std::string bytes;
   JsonBuilder builder(&bytes);
@@ -756,6 +761,17 @@ bool ShardSnapshot::GetShard(Reader* in, Shard* shard) {
         std::make_pair(row, arrival),
         Shard::FormerTenant{.gone = gone, .id = CompactId(id)});
   }
+  if (in->left() == 0) return true;
+  if (!in->Bitmap(row_count, &shard->kept_back_) || !shard->kept_back_.Any() ||
+      !IsSubset(shard->kept_back_, shard->in_use_)) {
+    return false;
+  }
+  for (int row = 0; row < row_count; ++row) {
+    if (shard->kept_back_.Test(row) &&
+        (shard->enabled_.Test(row) || shard->connected_.Test(row))) {
+      return false;
+    }
+  }
   return in->left() == 0;
 }
 
@@ -770,10 +786,10 @@ absl::StatusOr<std::unique_ptr<Shard>> ShardSnapshot::Read(
   if (header.magic != SnapshotHeader::kMagic) {
     return absl::DataLossError("byte 0: this is no snapshot of a shard");
   }
-  if (header.version != kVersion) {
+  if (header.version < kVersionOldest || header.version > kVersion) {
     return absl::FailedPreconditionError(absl::StrCat(
         "byte 4: the snapshot's format has version ", header.version,
-        "; this program reads version ", kVersion));
+        "; this program reads versions ", kVersionOldest, " to ", kVersion));
   }
   const absl::string_view payload = bytes.substr(SnapshotHeader::kSize);
   if (payload.size() != header.size) {

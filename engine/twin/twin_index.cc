@@ -9,6 +9,7 @@
 #include "engine/model/error.h"
 #include "engine/twin/device_hash.h"
 #include "engine/twin/etag.h"
+#include "engine/twin/identity_document.h"
 #include "engine/twin/twin_document.h"
 
 namespace muster {
@@ -17,6 +18,35 @@ namespace {
 absl::Status NoSuchDevice(absl::string_view device_id) {
   return MakeError(ErrorCode::kDeviceNotFound,
                    absl::StrCat("there is no device \"", device_id, "\""));
+}
+
+absl::Status CheckIdentityEtag(absl::string_view if_match,
+                               const DeviceIdentity& device) {
+  if (IfMatchAllows(if_match, device.etag)) return absl::OkStatus();
+  return MakeError(
+      ErrorCode::kPreconditionFailed,
+      absl::StrCat("If-Match: the change is for the etag ", if_match,
+                   ", the device has \"", device.etag, "\""));
+}
+
+void KeepAuthentication(const DeviceIdentity& before, DeviceIdentity* device) {
+  device->authentication_type = before.authentication_type;
+  device->primary_key = before.primary_key;
+  device->secondary_key = before.secondary_key;
+  device->primary_thumbprint = before.primary_thumbprint;
+  device->secondary_thumbprint = before.secondary_thumbprint;
+}
+
+void FillKeys(const SymmetricKeys& keys, DeviceIdentity* device) {
+  if (device->primary_key.empty()) device->primary_key = keys.primary;
+  if (device->secondary_key.empty()) device->secondary_key = keys.secondary;
+}
+
+// With any other type there are no keys.
+void LetKeysGo(DeviceIdentity* device) {
+  if (device->authentication_type == AuthenticationType::kSas) return;
+  device->primary_key.clear();
+  device->secondary_key.clear();
 }
 
 }  // namespace
@@ -117,7 +147,7 @@ Shard* TwinIndex::AddShard(Partition& partition, std::unique_ptr<Shard> shard) {
 
 void TwinIndex::Notify(TwinChange::Kind kind, const Shard& shard, int row,
                        const TwinPatch* patch, const TwinWrite& after,
-                       absl::Time now) const {
+                       absl::Time now, JsonView document) const {
   if (options_.observer == nullptr) return;
   TwinChange change;
   change.kind = kind;
@@ -131,12 +161,13 @@ void TwinIndex::Notify(TwinChange::Kind kind, const Shard& shard, int row,
   change.patch = patch;
   change.after = after;
   change.time = now;
-  Json document;
+  change.document = document;
+  Json full;
   if (kind == TwinChange::Kind::kUpserted) {
     TwinDocument twin;
     twin.Reset(&shard, row);
-    document = twin.Full(/*with_metadata=*/false);
-    change.document = document.view();
+    full = twin.Full(/*with_metadata=*/false);
+    change.document = full.view();
   }
   options_.observer->OnTwinChange(change);
 }
@@ -167,6 +198,18 @@ absl::StatusOr<TwinWrite> TwinIndex::Put(Partition& partition, uint64_t hash,
     Notify(TwinChange::Kind::kUpserted, shard, row, nullptr, after, now);
     return after;
   }
+  TwinWrite after;
+  Add(partition, hash, twin, TwinChange::Kind::kUpserted, JsonView(), now,
+      [&](Shard& shard, int row) {
+        shard.mutex.AssertHeld();
+        after = shard.StateOf(row);
+      });
+  return after;
+}
+
+void TwinIndex::Add(Partition& partition, uint64_t hash, const ParsedTwin& twin,
+                    TwinChange::Kind kind, JsonView document, absl::Time now,
+                    absl::FunctionRef<void(Shard& shard, int row)> done) {
   for (;;) {
     if (partition.with_room.empty()) {
       const uint32_t number = static_cast<uint32_t>(partition.shards.size());
@@ -185,9 +228,9 @@ absl::StatusOr<TwinWrite> TwinIndex::Put(Partition& partition, uint64_t hash,
     if (!shard.has_room()) partition.UnlistLast();
     partition.ids.Insert(static_cast<uint32_t>(hash),
                          Partition::PlaceOf(number, row));
-    const TwinWrite after = shard.StateOf(row);
-    Notify(TwinChange::Kind::kUpserted, shard, row, nullptr, after, now);
-    return after;
+    Notify(kind, shard, row, nullptr, shard.StateOf(row), now, document);
+    done(shard, row);
+    return;
   }
 }
 
@@ -394,7 +437,8 @@ absl::StatusOr<TwinWrite> TwinIndex::PatchReported(absl::string_view device_id,
       });
 }
 
-absl::Status TwinIndex::Erase(absl::string_view device_id, absl::Time now) {
+absl::Status TwinIndex::Erase(absl::string_view device_id, absl::Time now,
+                              absl::string_view if_match) {
   const uint64_t hash = DeviceHash(device_id);
   Partition& partition = PartitionOf(hash);
   absl::MutexLock lock(&partition.mutex);
@@ -403,6 +447,10 @@ absl::Status TwinIndex::Erase(absl::string_view device_id, absl::Time now) {
   Shard& shard = partition.ShardOf(*place);
   const int row = Partition::RowOf(*place);
   absl::MutexLock shard_lock(&shard.mutex);
+  if (!if_match.empty()) {
+    absl::Status status = CheckIdentityEtag(if_match, shard.IdentityOf(row));
+    if (!status.ok()) return status;
+  }
   Notify(TwinChange::Kind::kErased, shard, row, nullptr, shard.StateOf(row),
          now);
   partition.ids.Erase(static_cast<uint32_t>(hash), *place);
@@ -433,18 +481,143 @@ TwinConnection TwinIndex::SetConnected(absl::string_view device_id,
       device_id, TwinConnection(), [&](Shard& shard, int row) {
         shard.mutex.AssertHeld();
         TwinConnection answer{.known = true};
-        const bool was_connected = shard.IsConnected(row);
         const uint64_t current = shard.LinkOf(row);
-        const bool is_current = was_connected && current == link;
+        const bool is_current = shard.HasConnection(row) && current == link;
         if (connected ? is_current : !is_current) return answer;
         answer.changed = true;
         if (connected) answer.previous_link = current;
         shard.SetConnected(row, connected, link, now);
+        // Nothing comes of the connection of a disabled device.
+        if (!shard.IsEnabled(row)) return answer;
         Notify(connected ? TwinChange::Kind::kConnected
                          : TwinChange::Kind::kDisconnected,
                shard, row, nullptr, shard.StateOf(row), now);
         return answer;
       });
+}
+
+// --------------------------------------------------------------- registry
+
+absl::StatusOr<DeviceIdentity> TwinIndex::CreateIdentity(
+    const DeviceIdentity& device, absl::Time now) {
+  DeviceIdentity made = device;
+  if (!made.authentication_type.has_value()) {
+    made.authentication_type = AuthenticationType::kSas;
+  }
+  LetKeysGo(&made);
+  if (made.authentication_type == AuthenticationType::kSas &&
+      (made.primary_key.empty() || made.secondary_key.empty())) {
+    return MakeError(
+        ErrorCode::kArgumentInvalid,
+        absl::StrCat("authentication.symmetricKey.",
+                     made.primary_key.empty() ? "primaryKey" : "secondaryKey",
+                     ": missing; a new device of type sas needs both keys"));
+  }
+  made.etag = EtagText(1);
+  made.status_updated_time = absl::InfinitePast();
+  const Json document = IdentityDocument(made);
+  const absl::StatusOr<ParsedTwin> twin =
+      ParseIdentityDocument(document.view());
+  if (!twin.ok()) return twin.status();
+  const uint64_t hash = DeviceHash(made.device_id);
+  Partition& partition = PartitionOf(hash);
+  absl::MutexLock lock(&partition.mutex);
+  if (partition.Find(hash, made.device_id).has_value()) {
+    return MakeError(
+        ErrorCode::kDeviceAlreadyExists,
+        absl::StrCat("there is a device \"", made.device_id, "\" already"));
+  }
+  if (absl::Status s = Reserve(1); !s.ok()) return s;
+  Add(partition, hash, *twin, TwinChange::Kind::kIdentity, document.view(), now,
+      [&](Shard& shard, int row) {
+        shard.mutex.AssertHeld();
+        made = shard.IdentityOf(row);
+      });
+  return made;
+}
+
+absl::StatusOr<DeviceIdentity> TwinIndex::UpdateIdentity(
+    const DeviceIdentity& device, absl::string_view if_match, absl::Time now,
+    const SymmetricKeys& spare) {
+  return WithRow<absl::MutexLock, absl::StatusOr<DeviceIdentity>>(
+      device.device_id, NoSuchDevice(device.device_id),
+      [&](Shard& shard, int row) -> absl::StatusOr<DeviceIdentity> {
+        shard.mutex.AssertHeld();
+        const DeviceIdentity before = shard.IdentityOf(row);
+        if (absl::Status s = CheckIdentityEtag(if_match, before); !s.ok()) {
+          return s;
+        }
+        DeviceIdentity next = device;
+        if (!next.authentication_type.has_value()) {
+          KeepAuthentication(before, &next);
+        }
+        FillKeys({before.primary_key, before.secondary_key}, &next);
+        FillKeys(spare, &next);
+        LetKeysGo(&next);
+        next.etag = Shard::NextDeviceEtag(before.etag);
+        next.status_updated_time =
+            next.enabled == before.enabled ? before.status_updated_time : now;
+        const Json document = IdentityDocument(next);
+        const absl::StatusOr<ParsedTwin> identity =
+            ParseIdentityDocument(document.view());
+        if (!identity.ok()) return identity.status();
+        shard.PutIdentity(row, *identity, now);
+        Notify(TwinChange::Kind::kIdentity, shard, row, nullptr,
+               shard.StateOf(row), now, document.view());
+        return shard.IdentityOf(row);
+      });
+}
+
+absl::StatusOr<DeviceIdentity> TwinIndex::GetIdentity(
+    absl::string_view device_id) const {
+  return WithRow<absl::ReaderMutexLock, absl::StatusOr<DeviceIdentity>>(
+      device_id, NoSuchDevice(device_id),
+      [](Shard& shard, int row) -> absl::StatusOr<DeviceIdentity> {
+        shard.mutex.AssertReaderHeld();
+        return shard.IdentityOf(row);
+      });
+}
+
+std::vector<DeviceIdentity> TwinIndex::FirstIdentities(size_t count) const {
+  // A heap with the last of them in front.
+  std::vector<std::string> ids;
+  const int shards = shard_count();
+  for (int i = 0; i < shards && count > 0; ++i) {
+    const Shard& s = shard(i);
+    absl::ReaderMutexLock lock(&s.mutex);
+    for (int row = 0; row < s.row_count(); ++row) {
+      const absl::string_view id = s.IdForTable(row);
+      if (id.empty()) continue;
+      if (ids.size() == count) {
+        if (id >= ids.front()) continue;
+        std::pop_heap(ids.begin(), ids.end());
+        ids.pop_back();
+      }
+      ids.emplace_back(id);
+      std::push_heap(ids.begin(), ids.end());
+    }
+  }
+  std::sort_heap(ids.begin(), ids.end());
+  std::vector<DeviceIdentity> devices;
+  devices.reserve(ids.size());
+  for (const std::string& id : ids) {
+    // One may have gone meanwhile.
+    absl::StatusOr<DeviceIdentity> device = GetIdentity(id);
+    if (device.ok()) devices.push_back(*std::move(device));
+  }
+  return devices;
+}
+
+TwinIndex::Counts TwinIndex::Count() const {
+  Counts counts;
+  const int shards = shard_count();
+  for (int i = 0; i < shards; ++i) {
+    const Shard& s = shard(i);
+    absl::ReaderMutexLock lock(&s.mutex);
+    counts.twins += s.size();
+    counts.enabled += s.enabled_.Count();
+  }
+  return counts;
 }
 
 // ------------------------------------------------------------------- reads

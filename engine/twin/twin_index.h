@@ -33,6 +33,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "engine/model/identity.h"
 #include "engine/model/json.h"
 #include "engine/model/twin_patch.h"
 #include "engine/query/condition.h"
@@ -48,6 +49,7 @@ namespace muster {
 struct TwinChange {
   enum class Kind : uint8_t {
     kUpserted,  // `document` is the whole twin as it stands now.
+    kIdentity,  // `document` is the registry's part: identity_document.h.
     kPatched,   // `patch`: tags and desired merged (or replaced: kReplaced).
     kReplaced,
     kReported,  // `patch`: reported merged.
@@ -154,8 +156,10 @@ class TwinIndex {
   absl::StatusOr<TwinWrite> PatchReported(absl::string_view device_id,
                                           const TwinPatch& patch,
                                           absl::Time now);
-  // DeviceNotFound.
-  absl::Status Erase(absl::string_view device_id, absl::Time now);
+  // `if_match`: "" or any spelling of contract 6.7 of the identity's etag.
+  //   DeviceNotFound, PreconditionFailed
+  absl::Status Erase(absl::string_view device_id, absl::Time now,
+                     absl::string_view if_match = "");
   // status enabled or disabled, and statusUpdateTime; nothing if it is so
   // already.  DeviceNotFound.
   absl::Status SetEnabled(absl::string_view device_id, bool enabled,
@@ -163,9 +167,34 @@ class TwinIndex {
   // A connection of the device has come or gone: sets connectionState, the link
   // (Shard::LinkOf()) and lastActivityTime.  The last connection that came is
   // the device's, although connectionState stays; that one goes which has the
-  // same link, or it changes nothing.
+  // same link, or it changes nothing.  The connection of a device that is
+  // disabled, or becomes so, is kept back: it is Disconnected until it is
+  // enabled.
   TwinConnection SetConnected(absl::string_view device_id, bool connected,
                               absl::Time now, uint64_t link = 0);
+
+  // What the registry writes: engine.h has the rules.  Each answers with the
+  // device as it stands then.  REQUIRES: valid (ValidateDeviceIdentity,
+  // ValidateSymmetricKeys).
+  //   DeviceAlreadyExists, ArgumentInvalid (kSas without keys),
+  //   MessageTooLarge, RESOURCE_EXHAUSTED at twin_count_max
+  absl::StatusOr<DeviceIdentity> CreateIdentity(const DeviceIdentity& device,
+                                                absl::Time now);
+  //   DeviceNotFound, PreconditionFailed, MessageTooLarge
+  absl::StatusOr<DeviceIdentity> UpdateIdentity(
+      const DeviceIdentity& device, absl::string_view if_match, absl::Time now,
+      const SymmetricKeys& spare = {});
+  // DeviceNotFound.
+  absl::StatusOr<DeviceIdentity> GetIdentity(absl::string_view device_id) const;
+  // The first `count` in ascending order of device ids.  Looks at every id, and
+  // takes memory for `count`; locks one shard after the other.
+  std::vector<DeviceIdentity> FirstIdentities(size_t count) const;
+  // Twins, and how many of them are enabled.  Locks one shard after the other.
+  struct Counts {
+    int64_t twins = 0;
+    int64_t enabled = 0;
+  };
+  Counts Count() const;
 
   // DeviceNotFound.
   absl::StatusOr<TwinSnapshot> Get(absl::string_view device_id) const;
@@ -287,6 +316,12 @@ class TwinIndex {
                                 const ParsedTwin& twin, bool must,
                                 absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(partition.mutex);
+  // Adds one twin, which is not there, and says so: `document` as Notify() has
+  // it.  Calls `done` with its place.
+  void Add(Partition& partition, uint64_t hash, const ParsedTwin& twin,
+           TwinChange::Kind kind, JsonView document, absl::Time now,
+           absl::FunctionRef<void(Shard& shard, int row)> done)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(partition.mutex);
   // Takes a shard that nobody else knows into a partition, and returns how many
   // of its twins are new.  Those that the index has already take the place of
   // what is there, as `prepare(row, twin)` would have them.  A shard of few
@@ -308,9 +343,11 @@ class TwinIndex {
   // Counts `count` more twins.  RESOURCE_EXHAUSTED at twin_count_max.
   absl::Status Reserve(int64_t count);
 
+  // `document`: with kIdentity.  With kUpserted it is made here.
   void Notify(TwinChange::Kind kind, const Shard& shard, int row,
-              const TwinPatch* patch, const TwinWrite& after,
-              absl::Time now) const ABSL_SHARED_LOCKS_REQUIRED(shard.mutex);
+              const TwinPatch* patch, const TwinWrite& after, absl::Time now,
+              JsonView document = JsonView()) const
+      ABSL_SHARED_LOCKS_REQUIRED(shard.mutex);
 
   absl::StatusOr<TwinWrite> Change(absl::string_view device_id,
                                    const TwinPatch& patch,

@@ -1,4 +1,4 @@
-// The simulator's own worth: each planted bug is found within 1,000 seeds.
+// The simulator's own worth: each planted bug is found within 1,500 seeds.
 #include "tests/simulator/planted_bugs.h"
 
 #include <sys/wait.h>
@@ -23,7 +23,7 @@ TEST_P(PlantedBug, IsFound) {
   // Some end the process, by a CHECK of the engine: that is to find them too.
   const int status = std::system(
       absl::StrCat("timeout 300 tests/simulator/", GetParam(),
-                   " --seeds=1000 --start=1 --no_shrink > ", output, " 2>&1")
+                   " --seeds=1500 --start=1 --no_shrink > ", output, " 2>&1")
           .c_str());
   std::ostringstream text;
   text << std::ifstream(output).rdbuf();

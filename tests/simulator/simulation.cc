@@ -46,6 +46,7 @@ Answer AnswerOf(const absl::Status& status) {
       return Answer::kUnknown;
     case ErrorCode::kThrottlingMaxActiveJobCountExceeded:
     case ErrorCode::kDeviceNotFound:
+    case ErrorCode::kDeviceAlreadyExists:
     case ErrorCode::kJobNotFound:
     case ErrorCode::kJobAlreadyExists:
     case ErrorCode::kOperationNotAllowedInCurrentState:
@@ -518,12 +519,13 @@ void Simulation::WriteTwin() { WriteTwin(AnyOf(devices_), OneIn(8)); }
 // An erasure on demand is followed by a twin that takes the place.
 void Simulation::WriteTwin(Device& device, bool succeed) {
   static constexpr TwinWriteModel::Kind kKinds[] = {
-      TwinWriteModel::kUpsert, TwinWriteModel::kUpsert,
-      TwinWriteModel::kPatch,  TwinWriteModel::kPatch,
-      TwinWriteModel::kPatch,  TwinWriteModel::kPatch,
-      TwinWriteModel::kReport, TwinWriteModel::kReplace,
-      TwinWriteModel::kErase,  TwinWriteModel::kErase,
-      TwinWriteModel::kEnable, TwinWriteModel::kDisable};
+      TwinWriteModel::kUpsert,       TwinWriteModel::kUpsert,
+      TwinWriteModel::kPatch,        TwinWriteModel::kPatch,
+      TwinWriteModel::kPatch,        TwinWriteModel::kPatch,
+      TwinWriteModel::kReport,       TwinWriteModel::kReplace,
+      TwinWriteModel::kErase,        TwinWriteModel::kErase,
+      TwinWriteModel::kEnable,       TwinWriteModel::kDisable,
+      TwinWriteModel::kCreateDevice, TwinWriteModel::kUpdateDevice};
   TwinWriteModel write;
   write.kind = succeed ? TwinWriteModel::kErase : choices().Pick(kKinds);
   const bool may_remove = write.kind == TwinWriteModel::kPatch ||
@@ -541,6 +543,7 @@ void Simulation::WriteTwin(Device& device, bool succeed) {
   write.has_tags = OneIn(2);
   write.has_desired = !write.has_tags || OneIn(2);
   write.enabled = !OneIn(6);
+  write.keys = 1 + static_cast<int64_t>(Below(100));
   const std::string document = write.Document(device.id);
 
   ++tick_;
@@ -568,12 +571,19 @@ void Simulation::WriteTwin(Device& device, bool succeed) {
       status = engine.SetTwinEnabled(device.id,
                                      write.kind == TwinWriteModel::kEnable);
       break;
+    case TwinWriteModel::kCreateDevice:
+      status = engine.CreateDevice(write.Identity(device.id)).status();
+      break;
+    case TwinWriteModel::kUpdateDevice:
+      status = engine.UpdateDevice(write.Identity(device.id)).status();
+      break;
   }
   journal_.EndBlocking();
   Trace("  ", device.id, " ", document, ": ", status.ToString());
   Digest(status.ToString());
 
-  const bool disturbs = write.kind == TwinWriteModel::kUpsert ||
+  const bool creates = write.kind == TwinWriteModel::kCreateDevice;
+  const bool disturbs = creates || write.kind == TwinWriteModel::kUpsert ||
                         write.kind == TwinWriteModel::kReplace ||
                         write.kind == TwinWriteModel::kErase;
   switch (AnswerOf(status)) {
@@ -587,11 +597,14 @@ void Simulation::WriteTwin(Device& device, bool succeed) {
       if (disturbs) device.disturbed_tick = tick_;
       break;
     case Answer::kRefused:
-      if (ErrorCodeOf(status) != ErrorCode::kDeviceNotFound) {
+      if (ErrorCodeOf(status) != (creates ? ErrorCode::kDeviceAlreadyExists
+                                          : ErrorCode::kDeviceNotFound)) {
         Violate(absl::StrCat("refused: ", status.ToString()));
-      } else if (!device.states.Any(
-                     [](const TwinState& s) { return !s.present; })) {
-        Violate(absl::StrCat("I10: ", device.id, " is not there"));
+      } else if (!device.states.Any([creates](const TwinState& s) {
+                   return s.present == creates;
+                 })) {
+        Violate(absl::StrCat("I10: ", device.id,
+                             creates ? " is there" : " is not there"));
       }
       break;
   }
@@ -1161,8 +1174,15 @@ void Simulation::CheckTwin(Device& device) {
   if (violated()) return;
   const absl::StatusOr<TwinSnapshot> twin = life_->engine->GetTwin(device.id);
   const JsonView document = twin.ok() ? twin->document.view() : JsonView();
-  if (std::string wrong = device.states.Read(TwinState::Of(document));
-      !wrong.empty()) {
+  const absl::StatusOr<DeviceIdentity> identity =
+      life_->engine->GetDevice(device.id);
+  if (identity.ok() != twin.ok()) {
+    Violate(absl::StrCat(device.id, " is a device or a twin, not both"));
+    return;
+  }
+  const TwinState seen = TwinState::Of(
+      document, identity.ok() ? identity->primary_key : std::string());
+  if (std::string wrong = device.states.Read(seen); !wrong.empty()) {
     Violate(absl::StrCat("I10: ", device.id, " ", wrong));
     return;
   }

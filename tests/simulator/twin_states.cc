@@ -2,8 +2,12 @@
 
 #include <algorithm>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "engine/twin/etag.h"
 
 namespace muster::simulator {
 namespace {
@@ -54,18 +58,35 @@ bool SameOrAny(int64_t a, int64_t b) {
   return a == b || a == TwinState::kAny || b == TwinState::kAny;
 }
 
+std::string KeyOf(int64_t number) {
+  return absl::Base64Escape(absl::StrFormat("%016d", number));
+}
+
+int64_t NumberOf(absl::string_view key) {
+  std::string text;
+  int64_t number = 0;
+  if (key.empty()) return 0;
+  return absl::Base64Unescape(key, &text) && absl::SimpleAtoi(text, &number)
+             ? number
+             : -1;
+}
+
 void Next(int64_t* version) {
   if (*version != TwinState::kAny) ++*version;
 }
 
 }  // namespace
 
-TwinState TwinState::Of(JsonView document) {
+TwinState TwinState::Of(JsonView document, absl::string_view primary_key) {
   TwinState state;
   if (!document.is_object()) return state;
   state.present = true;
   state.enabled = document.Find("status").is_string() &&
                   document.Find("status").string_value() == "enabled";
+  state.keys = NumberOf(primary_key);
+  if (const JsonView etag = document.Find("deviceEtag"); etag.is_string()) {
+    state.device_etag = ParseEtag(etag.string_value()).value_or(0);
+  }
   const JsonView desired = document.Find("properties").Find("desired");
   const JsonView reported = document.Find("properties").Find("reported");
   const int64_t tags_of_jobs = ReadSection(document.Find("tags"), &state.tags);
@@ -80,7 +101,8 @@ TwinState TwinState::Of(JsonView document) {
 
 bool TwinState::Agrees(const TwinState& seen) const {
   if (!present || !seen.present) return present == seen.present;
-  return enabled == seen.enabled && tags == seen.tags &&
+  return enabled == seen.enabled && keys == seen.keys &&
+         device_etag == seen.device_etag && tags == seen.tags &&
          desired == seen.desired && reported == seen.reported &&
          SameOrAny(version, seen.version) &&
          SameOrAny(desired_version, seen.desired_version) &&
@@ -92,7 +114,8 @@ std::string TwinState::Text() const {
   return absl::StrCat(enabled ? "" : "disabled ", "tags ", SectionText(tags),
                       " desired ", SectionText(desired), " reported ",
                       SectionText(reported), " versions ", version, "/",
-                      desired_version, "/", reported_version);
+                      desired_version, "/", reported_version, " keys ", keys,
+                      " etag ", device_etag);
 }
 
 TwinState TwinWriteModel::Apply(const TwinState& state) const {
@@ -102,6 +125,12 @@ TwinState TwinWriteModel::Apply(const TwinState& state) const {
       next = TwinState();
       next.present = true;
       next.enabled = enabled;
+      if (state.keys != 0) {
+        // The registry's, whatever a document says.
+        next.enabled = state.enabled;
+        next.keys = state.keys;
+        next.device_etag = state.device_etag;
+      }
       Merge(tags, &next.tags);
       Merge(desired, &next.desired);
       Merge(reported, &next.reported);
@@ -139,6 +168,22 @@ TwinState TwinWriteModel::Apply(const TwinState& state) const {
     case kEnable:
     case kDisable:
       next.enabled = kind == kEnable;
+      if (state.keys != 0 && next.enabled != state.enabled) ++next.device_etag;
+      return next;
+    case kCreateDevice:
+      if (state.present) return state;
+      next.present = true;
+      next.enabled = enabled;
+      next.keys = keys;
+      next.device_etag = 1;
+      next.version = next.desired_version = next.reported_version = 1;
+      return next;
+    case kUpdateDevice:
+      if (!state.present) return state;
+      next.enabled = enabled;
+      next.keys = keys;
+      // Where there is none it counts as 1.
+      next.device_etag = std::max<uint64_t>(state.device_etag, 1) + 1;
       return next;
   }
   return next;
@@ -171,8 +216,21 @@ std::string TwinWriteModel::Document(const std::string& device) const {
       return "enable";
     case kDisable:
       return "disable";
+    case kCreateDevice:
+    case kUpdateDevice:
+      return absl::StrCat(kind == kCreateDevice ? "create" : "update",
+                          " device, keys ", keys, enabled ? "" : ", disabled");
   }
   return "";
+}
+
+DeviceIdentity TwinWriteModel::Identity(const std::string& device) const {
+  DeviceIdentity identity;
+  identity.device_id = device;
+  identity.enabled = enabled;
+  identity.primary_key = KeyOf(keys);
+  identity.secondary_key = KeyOf(keys + 1);
+  return identity;
 }
 
 void TwinStates::Add(const TwinState& state, std::vector<TwinState>* to) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "engine/model/identity.h"
 #include "engine/model/json.h"
 
 namespace muster::simulator {
@@ -33,9 +34,13 @@ struct TwinState {
   int64_t version = kAny;
   int64_t desired_version = kAny;
   int64_t reported_version = kAny;
+  // What its keys were made of (KeyOf()); 0: the registry has not written it.
+  int64_t keys = 0;
+  uint64_t device_etag = 0;  // The counter; 0: there is none.
 
-  // Of the engine's document; undefined: there is none.
-  static TwinState Of(JsonView document);
+  // Of the engine's document, undefined if there is none, and the device's
+  // primary key.
+  static TwinState Of(JsonView document, absl::string_view primary_key);
 
   bool Agrees(const TwinState& seen) const;
   std::string Text() const;
@@ -44,7 +49,17 @@ struct TwinState {
 
 // A write, as a function of states.
 struct TwinWriteModel {
-  enum Kind { kUpsert, kPatch, kReplace, kReport, kErase, kEnable, kDisable };
+  enum Kind {
+    kUpsert,
+    kPatch,
+    kReplace,
+    kReport,
+    kErase,
+    kEnable,
+    kDisable,
+    kCreateDevice,
+    kUpdateDevice
+  };
   Kind kind = kUpsert;
   // A value that stands for null: the member goes.
   static constexpr int64_t kNull = INT64_MIN;
@@ -53,11 +68,13 @@ struct TwinWriteModel {
   TwinState::Section tags;
   TwinState::Section desired;
   TwinState::Section reported;
-  bool enabled = true;  // kUpsert.
+  bool enabled = true;  // kUpsert, kCreateDevice, kUpdateDevice.
+  int64_t keys = 1;     // The latter two.
 
   TwinState Apply(const TwinState& state) const;
-  // What the engine is given.
+  // What the engine is given; of the registry, for the trace.
   std::string Document(const std::string& device) const;
+  DeviceIdentity Identity(const std::string& device) const;
 };
 
 // Of one device.

@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <iterator>
-#include <optional>
 #include <utility>
 
 #include "engine/model/error.h"
-#include "engine/query/condition.h"
 #include "engine/query/parse_error.h"
 #include "engine/query/statement.h"
 #include "transport/grpc/status.h"
@@ -23,15 +21,10 @@ absl::Status CallerGone() {
   return MakeError(ErrorCode::kClientClosedRequest, "the caller went away");
 }
 
-absl::StatusOr<int64_t> StatementWeight(absl::string_view query) {
+absl::StatusOr<int64_t> ReadStatementWeight(absl::string_view query) {
   absl::StatusOr<Statement> statement = Statement::Parse(query);
   if (!statement.ok()) return AtField("query", statement.status());
-  const std::optional<Condition>& condition = statement->condition();
-  const int64_t weight =
-      QueryWeight(condition.has_value() ? condition->expr() : nullptr);
-  return statement->is_aggregate() && !statement->is_count()
-             ? weight + kAggregateWeight
-             : weight;
+  return StatementWeight(*statement);
 }
 
 absl::StatusOr<TwinPage> QueryPage(const grpc::CallbackServerContext& context,

@@ -10,7 +10,7 @@
 #include "absl/strings/string_view.h"
 #include "engine/engine.h"
 #include "grpcpp/server_context.h"
-#include "transport/grpc/query_budget.h"
+#include "transport/query_budget.h"
 
 namespace muster {
 
@@ -19,7 +19,7 @@ inline constexpr size_t kRowBytesMax = 1 << 20;
 
 // What a statement costs for each twin: for QueryBudget.  FieldError("query",
 // ..) with line and column if it cannot be read.
-absl::StatusOr<int64_t> StatementWeight(absl::string_view query);
+absl::StatusOr<int64_t> ReadStatementWeight(absl::string_view query);
 
 // One page of a statement of this weight: at most `rows_max` rows, of at most
 // `bytes_max` bytes unless a single row is larger.  The budget is asked for

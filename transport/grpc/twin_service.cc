@@ -93,7 +93,7 @@ absl::Status TwinService::Query(const grpc::CallbackServerContext& context,
                                 v1::QueryTwinsResponse* response) const {
   absl::StatusOr<int> size = PageSize(request.page_size(), 100, 10'000);
   if (!size.ok()) return size.status();
-  absl::StatusOr<int64_t> weight = StatementWeight(request.query());
+  absl::StatusOr<int64_t> weight = ReadStatementWeight(request.query());
   if (!weight.ok()) return weight.status();
   absl::StatusOr<TwinPage> page =
       QueryPage(context, engine_, context_.budget, request.query(), *weight,

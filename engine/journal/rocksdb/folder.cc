@@ -46,8 +46,9 @@ absl::Status SyncDirectory(const std::string& path) {
   return absl::OkStatus();
 }
 
+// For its owner alone: devices' keys are kept in it.
 absl::Status MakeDirectory(const std::string& path) {
-  if (mkdir(path.c_str(), 0777) != 0) {
+  if (mkdir(path.c_str(), 0700) != 0) {
     if (errno == EEXIST) return absl::OkStatus();
     return journal_files::Error(errno, path);
   }
@@ -173,6 +174,14 @@ absl::StatusOr<JournalFolder> JournalFolder::Open(const std::string& directory,
 std::string JournalFolder::StampPath() const { return directory_ + "/stamp"; }
 
 std::string JournalFolder::DatabasePath() const { return directory_ + "/db"; }
+
+absl::Status JournalFolder::HideDatabase() const {
+  const std::string path = DatabasePath();
+  if (chmod(path.c_str(), 0700) != 0) {
+    return journal_files::Error(errno, path);
+  }
+  return absl::OkStatus();
+}
 
 int64_t JournalFolder::DiskUsage() const {
   namespace fs = std::filesystem;

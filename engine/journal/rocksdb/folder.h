@@ -54,6 +54,10 @@ class JournalFolder {
   std::string StampPath() const;
   std::string DatabasePath() const;
 
+  // Lets nobody but its owner into the database, which RocksDB makes for
+  // everybody: the folder around it may be anybody's, made before.
+  absl::Status HideDatabase() const;
+
   // Bytes that its files take on disk; what cannot be read counts 0.
   int64_t DiskUsage() const;
 

@@ -602,11 +602,14 @@ absl::StatusOr<std::shared_ptr<JournalDatabase>> OpenOrMake(
   absl::StatusOr<FenceStamp> stamp = FenceStampFile::Read(stamp_path);
   if (!stamp.ok()) return stamp.status();
   if (stamp->commit != 0) {
+    // An earlier version left it open to everybody.
+    if (absl::Status s = folder.HideDatabase(); !s.ok()) return s;
     return JournalDatabase::Open(folder.DatabasePath(), *stamp);
   }
   absl::StatusOr<std::shared_ptr<JournalDatabase>> made = JournalDatabase::Make(
       folder.DatabasePath(), static_cast<int>(stamp->last_sequences.size()));
   if (!made.ok()) return made;
+  if (absl::Status s = folder.HideDatabase(); !s.ok()) return s;
   stamp->commit = (*made)->state_at_open().commit;
   if (absl::Status s = FenceStampFile::Make(stamp_path, *stamp); !s.ok()) {
     return s;
