@@ -51,7 +51,10 @@ void CheckRoles(JsonView entry, const Caller& caller) {
   MUSTER_CHECK(!roles.empty() && caller.roles == roles);
   MUSTER_CHECK(caller.name == entry.Find("name").string_value());
   const JsonView devices = entry.Find("devices");
-  MUSTER_CHECK(!devices.is_array() || !roles.Has(Role::kRead));
+  for (const Role role :
+       {Role::kRead, Role::kRegistryRead, Role::kServiceConnect}) {
+    MUSTER_CHECK(!devices.is_array() || !roles.Has(role));
+  }
   for (const JsonView device : devices.elements()) {
     MUSTER_CHECK(caller.devices.Covers(device.string_value()));
   }

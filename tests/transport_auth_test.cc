@@ -119,6 +119,15 @@ Caller Authenticated(const Access& access, absl::string_view authorization,
 
 // ------------------------------------------------------------ roles, devices
 
+TEST(RoleTest, RegistryWriteImpliesRegistryRead) {
+  EXPECT_EQ(RoleSet({Role::kRegistryWrite}).Text(),
+            "RegistryRead, RegistryWrite");
+  EXPECT_FALSE(RoleSet({Role::kRegistryRead}).Has(Role::kRegistryWrite));
+  // The hub's permissions and the roles of gRPC are apart.
+  EXPECT_FALSE(RoleSet({Role::kWrite}).Has(Role::kRegistryRead));
+  EXPECT_FALSE(RoleSet({Role::kRegistryWrite}).Has(Role::kRead));
+}
+
 TEST(RoleTest, WriteImpliesRead) {
   EXPECT_EQ(RoleSet({Role::kWrite}), RoleSet({Role::kWrite, Role::kRead}));
   EXPECT_FALSE(RoleSet({Role::kRead}).Has(Role::kWrite));
@@ -132,12 +141,15 @@ TEST(RoleTest, WriteImpliesRead) {
 }
 
 TEST(RoleTest, Names) {
-  for (const Role role : {Role::kRead, Role::kWrite, Role::kGateway}) {
+  for (const Role role :
+       {Role::kRead, Role::kWrite, Role::kGateway, Role::kRegistryRead,
+        Role::kRegistryWrite, Role::kServiceConnect, Role::kDeviceConnect}) {
     EXPECT_EQ(FindRole(RoleName(role)), role);
     Caller caller = {.name = "x", .roles = {role}};
     EXPECT_TRUE(Access::Require(caller, role).ok());
   }
-  for (const absl::string_view name : {"", "Read", "reader", "read "}) {
+  for (const absl::string_view name :
+       {"", "Read", "reader", "read ", "registryread", "RegistryReadWrite"}) {
     EXPECT_EQ(FindRole(name), std::nullopt) << name;
   }
 }
@@ -267,8 +279,8 @@ TEST(AccessTest, SignatureForSomethingElse) {
   const auto access = Load();
   for (const absl::string_view resource :
        {"other.example.net", "hub.example.net.evil.net", "hub.example.ne",
-        "example.net", "hub.example.net/", "hub.example.net/devices",
-        "hub.example.net/devices/", "hub.example.net/devices/eu-1/",
+        "example.net", "hub.example.net//", "hub.example.net/devices",
+        "hub.example.net/devices/", "hub.example.net/devices/eu-1//",
         "hub.example.net/devices/eu-1/modules/m",
         "hub.example.net/Devices/eu-1", "hub.example.net//devices/eu-1",
         "hub.example.net/jobs/v2", "https://hub.example.net",
@@ -322,12 +334,12 @@ TEST(AccessTest, SignatureForOneDevice) {
   ExpectRefused(*access,
                 Sas(kFleetKey, "hub.example.net/devices/us-9", "fleet-eu"),
                 ErrorCode::kIotHubUnauthorizedAccess,
-                "the policy \"fleet-eu\" is not a gateway's for the device "
-                "\"us-9\"");
+                "the policy \"fleet-eu\" has neither gateway nor DeviceConnect "
+                "for the device \"us-9\"");
   ExpectRefused(*access,
                 Sas(kConsoleKey, "hub.example.net/devices/eu-9", "console"),
                 ErrorCode::kIotHubUnauthorizedAccess,
-                "the policy \"console\" is not a gateway's");
+                "the policy \"console\" has neither gateway nor");
 }
 
 TEST(AccessTest, SignatureExpires) {
@@ -553,7 +565,8 @@ TEST(AccessFileTest, Refused) {
       {Policy(absl::StrCat(R"("name":"p","roles":[],)", kKey)),
        "policies[0].roles: must not be empty"},
       {Policy(absl::StrCat(R"("name":"p","roles":["read","root"],)", kKey)),
-       "policies[0].roles[1]: must be read, write or gateway; got \"root\""},
+       "policies[0].roles[1]: must be read, write, gateway, RegistryRead, "
+       "RegistryWrite, ServiceConnect or DeviceConnect; got \"root\""},
       {Policy(absl::StrCat(R"("name":"p","roles":["read",null],)", kKey)),
        "policies[0].roles[1]: must be a string; got null"},
 
@@ -569,10 +582,12 @@ TEST(AccessFileTest, Refused) {
        "policies[0].devices[1]: must have 1 to 129 characters; got 0"},
       {Policy(absl::StrCat(
            R"("name":"p","roles":["gateway","read"],"devices":["a"],)", kKey)),
-       "policies[0].devices: must be left out with the roles read and write"},
+       "policies[0].devices: must be left out with roles other than gateway "
+       "and DeviceConnect"},
       {Policy(absl::StrCat(R"("name":"p","roles":["write"],"devices":["*"],)",
                            kKey)),
-       "policies[0].devices: must be left out with the roles read and write"},
+       "policies[0].devices: must be left out with roles other than gateway "
+       "and DeviceConnect"},
 
       // Keys.
       {Policy(kNameRoles), "policies[0].primaryKey: is required"},

@@ -21,34 +21,52 @@
 //       "console.example.net"}]
 //   }
 //
-//   policies      at most 16 (contract 4.8); tokens and certificates as many as
-//                 the file's size has room for
+//   policies      at most 16, of which at most 10 have ServiceConnect (contract
+//                 4.8); tokens and certificates as many as the file's size has
+//                 room for
 //   name          1 to 64 letters, digits, `-`, `.` and `_`; one of a kind in
 //                 the file
-//   roles         at least one of read, write (which implies read), gateway
-//   devices       which devices the role gateway is good for, as in
-//                 DeviceScope::Of(); left out: all of them.  Not with read and
-//                 write, which are for all devices: a file that looked as if it
-//                 narrowed them would mislead
+//   roles         at least one: read, write (which implies read), gateway, or
+//                 of the hub's permissions RegistryRead, RegistryWrite (which
+//                 implies it), ServiceConnect, DeviceConnect
+//   devices       which devices the roles gateway and DeviceConnect are good
+//                 for, as in DeviceScope::Of(); left out: all of them.  Not
+//                 with the other roles, which are for all devices: a file that
+//                 looked as if it narrowed them would mislead
 //   primaryKey,   16 to 256 bytes; either of them signs, so that a key can be
 //   secondaryKey  replaced while the other is in use.  The second may be left
-//   out sha256        of the token's bytes: `printf %s TOKEN | sha256sum`.  A
-//   token
+//                 out
+//   sha256        of the token's bytes: `printf %s TOKEN | sha256sum`.  A token
 //                 has to be random, 16 bytes at least: a hash hides nothing
 //                 that can be guessed
 //   expires       left out: never
 //   subject       a name of the certificate, exactly: a DNS name or URI among
 //                 its alternative names, or its common name
 //
-// A shared access signature has to be for the hub's name, and then has what its
-// policy has; or for {hub}/devices/{id}, and then has the policy's role gateway
-// for that device alone (contract 4.7, steps 6 and 7).
+// Beside the file's policies there may be those that every hub has (contract
+// 4.8), with keys of their own: DefaultPolicy.
+//
+// A shared access signature says what it is for (contract 4.7, steps 6 and 7):
+//
+//   hub.example.net             all that its policy has
+//   hub.example.net/twins/a     of the REST surface: that path, and those below
+//                               it
+//   hub.example.net/devices/a   elsewhere: the policy's roles gateway and
+//                               DeviceConnect, for that device alone
+//
+// One more `/` at the end changes nothing: the segments are the same.
+//
+// One that names no policy is a device's own, signed with a key of the identity
+// registry, and has DeviceConnect for that device alone.
 #ifndef TRANSPORT_AUTH_ACCESS_H_
 #define TRANSPORT_AUTH_ACCESS_H_
 
 #include <cstddef>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -56,8 +74,11 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "transport/auth/caller.h"
+#include "transport/auth/sas_token.h"
 
 namespace muster {
+
+struct AccessFile;
 
 // Of the file, in bytes.
 inline constexpr size_t kAccessFileSizeMax = size_t{4} * 1024 * 1024;
@@ -72,7 +93,28 @@ struct CallerCredentials {
   // Of a client certificate that TLS has verified: alternative names (DNS,
   // URI), then the common name.  The first one that the file knows decides.
   absl::Span<const std::string> certificate_names;
+  // Of a request to the hub's REST surface: its path, percent-decoded, as
+  // "/twins/thermo-042".  Then a shared access signature is good for what its
+  // resource is a prefix of, by segments (contract 4.7, step 6).
+  absl::string_view path;
 };
+
+// One of the policies that every hub has, with its keys.
+struct DefaultPolicy {
+  // What DefaultPolicyRoles() knows.
+  std::string name;
+  std::vector<SasKey> keys;  // One or two.
+};
+
+// Contract 4.8: iothubowner has all roles, those of gRPC too; service has
+// ServiceConnect, device DeviceConnect, registryRead and registryReadWrite what
+// they say.  nullopt for any other name.
+std::optional<RoleSet> DefaultPolicyRoles(absl::string_view name);
+
+// The keys that a device may sign with, one or two; empty if it has none, is
+// disabled, or is not there.
+using DeviceKeys =
+    std::function<std::vector<SasKey>(absl::string_view device_id)>;
 
 // Thread-safe: nothing changes.  No message of any error shows a secret, of the
 // file or of a caller.
@@ -80,8 +122,14 @@ class Access {
  public:
   struct Options {
     // What shared access signatures have to be for, in any case.  Needed if
-    // the file has policies.
+    // there are policies or device_keys.
     std::string hub_name;
+    // Policies beside the file's.  Names are one of a kind over both, and the
+    // numbers that contract 4.8 allows are those of both together.
+    std::vector<DefaultPolicy> default_policies;
+    // Thread-safe; called by Authenticate().  Null: tokens of devices are
+    // refused.
+    DeviceKeys device_keys;
     // How long a shared access signature is good beyond its expiry, because
     // clocks differ: 0 to 1 hour.
     absl::Duration clock_skew = absl::Seconds(300);
@@ -93,7 +141,12 @@ class Access {
   static absl::StatusOr<std::shared_ptr<const Access>> Parse(
       absl::string_view json, const Options& options);
 
-  // The same from a file; errors begin with its path.  NOT_FOUND and the like
+  // Of the options alone, without a file.  INVALID_ARGUMENT if they have no
+  // policy: nobody could call.
+  static absl::StatusOr<std::shared_ptr<const Access>> Create(
+      const Options& options);
+
+  // Parse() of a file; errors begin with its path.  NOT_FOUND and the like
   // if it cannot be read.
   static absl::StatusOr<std::shared_ptr<const Access>> FromFile(
       const std::string& path, const Options& options);
@@ -102,16 +155,18 @@ class Access {
   Access(const Access&) = delete;
   Access& operator=(const Access&) = delete;
 
-  // Who calls at `now`.  About 3 us for a shared access signature, 0.6 us for a
-  // bearer token.
+  // Who calls at `now`.  About 5 us for a shared access signature, 0.6 us for a
+  // bearer token.  A signature takes two keys' time whoever is said to have
+  // made it, so that this does not tell which policies there are, and of
+  // devices no more than what device_keys itself takes.
   //   IotHubUnauthorized (401003)        nothing is shown, what is shown cannot
   //                                      be read or has expired, or the bearer
   //                                      token is unknown
-  //   IotHubUnauthorizedAccess (401002)  signed with another key or by an
-  //                                      unknown policy, for another hub or a
-  //                                      device that the policy does not cover;
-  //                                      a certificate that the file does not
-  //                                      have
+  //   IotHubUnauthorizedAccess (401002)  signed with another key, by an unknown
+  //                                      policy or device; for another hub or
+  //                                      path, or a device that the policy does
+  //                                      not cover; a certificate that the file
+  //                                      does not have
   absl::StatusOr<Caller> Authenticate(const CallerCredentials& credentials,
                                       absl::Time now) const;
 
@@ -121,10 +176,16 @@ class Access {
  private:
   struct Tables;
 
+  static absl::StatusOr<std::shared_ptr<const Access>> Make(
+      AccessFile file, const Options& options);
+
   Access(std::unique_ptr<const Tables> tables, const Options& options);
 
   absl::StatusOr<Caller> AuthenticateSas(absl::string_view authorization,
+                                         absl::string_view path,
                                          absl::Time now) const;
+  absl::StatusOr<Caller> AuthenticateDevice(const SasToken& token,
+                                            absl::string_view path) const;
   absl::StatusOr<Caller> AuthenticateBearer(absl::string_view token,
                                             absl::Time now) const;
   absl::StatusOr<Caller> AuthenticateCertificate(

@@ -22,7 +22,6 @@
 namespace muster {
 namespace {
 
-constexpr size_t kPoliciesMax = 16;  // Contract 4.8.
 constexpr size_t kNameLengthMax = 64;
 constexpr size_t kSubjectLengthMax = 1024;
 constexpr size_t kSha256Digits = 64;
@@ -113,7 +112,9 @@ absl::StatusOr<RoleSet> ReadRoles(const Place& place) {
     const std::optional<Role> role = FindRole((*names)[i]);
     if (!role.has_value()) {
       return Invalid(absl::StrCat(place.where, "[", i, "]"),
-                     absl::StrCat("must be read, write or gateway; got ",
+                     absl::StrCat("must be read, write, gateway, RegistryRead, "
+                                  "RegistryWrite, ServiceConnect or "
+                                  "DeviceConnect; got ",
                                   Quote((*names)[i])));
     }
     roles.Add(*role);
@@ -126,11 +127,13 @@ absl::StatusOr<DeviceScope> ReadDevices(const Place& place, RoleSet roles) {
   // An id, and the `*` behind it.
   const auto patterns = ReadTexts(place, kDeviceIdLengthMax + 1);
   if (!patterns.ok()) return patterns.status();
-  if (roles.Has(Role::kRead)) {
-    return Invalid(
-        place.where,
-        "must be left out with the roles read and write, which are "
-        "for all devices; give the role gateway an entry of its own");
+  for (const Role role :
+       {Role::kRead, Role::kRegistryRead, Role::kServiceConnect}) {
+    if (!roles.Has(role)) continue;
+    return Invalid(place.where,
+                   "must be left out with roles other than gateway and "
+                   "DeviceConnect, which are for all devices; give those two "
+                   "an entry of their own");
   }
   return DeviceScope::Of(*patterns);
 }
@@ -301,10 +304,6 @@ absl::StatusOr<AccessFile> ParseAccessFile(absl::string_view json) {
   auto policies = ReadList<PolicyEntry>(root.Member("policies"), ReadPolicy);
   if (!policies.ok()) return policies.status();
   file.policies = *std::move(policies);
-  if (file.policies.size() > kPoliciesMax) {
-    return Invalid("policies", absl::StrCat("at most ", kPoliciesMax, "; got ",
-                                            file.policies.size()));
-  }
   auto tokens = ReadList<TokenEntry>(root.Member("tokens"), ReadToken);
   if (!tokens.ok()) return tokens.status();
   file.tokens = *std::move(tokens);

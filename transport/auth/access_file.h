@@ -36,7 +36,8 @@ struct CertificateEntry {
   std::string subject;
 };
 
-// At least one entry; names, hashes and subjects occur once each.
+// At least one entry if ParseAccessFile() has made it; names, hashes and
+// subjects occur once each.
 struct AccessFile {
   std::vector<PolicyEntry> policies;
   std::vector<TokenEntry> tokens;

@@ -13,7 +13,10 @@
 namespace muster {
 namespace {
 
-constexpr Role kRoles[] = {Role::kRead, Role::kWrite, Role::kGateway};
+constexpr Role kRoles[] = {Role::kRead,          Role::kWrite,
+                           Role::kGateway,       Role::kRegistryRead,
+                           Role::kRegistryWrite, Role::kServiceConnect,
+                           Role::kDeviceConnect};
 
 }  // namespace
 
@@ -25,6 +28,14 @@ absl::string_view RoleName(Role role) {
       return "write";
     case Role::kGateway:
       return "gateway";
+    case Role::kRegistryRead:
+      return "RegistryRead";
+    case Role::kRegistryWrite:
+      return "RegistryWrite";
+    case Role::kServiceConnect:
+      return "ServiceConnect";
+    case Role::kDeviceConnect:
+      return "DeviceConnect";
   }
   MUSTER_CHECK(false && "a role that is not in the list");
 }

@@ -18,9 +18,16 @@ enum class Role : uint8_t {
   kRead,     // Reads jobs and twins, of all devices.
   kWrite,    // Creates and cancels jobs, changes twins.  Implies kRead.
   kGateway,  // Attaches devices, and answers for them.
+
+  // Of the hub's REST surface: its permissions, contract 4.8.
+  kRegistryRead,
+  kRegistryWrite,  // Implies kRegistryRead.
+  kServiceConnect,
+  kDeviceConnect,
 };
 
-// "read", "write", "gateway".
+// "read", "write", "gateway", "RegistryRead", "RegistryWrite",
+// "ServiceConnect", "DeviceConnect".
 absl::string_view RoleName(Role role);
 
 // nullopt if no role has that name (case-sensitive).
@@ -36,6 +43,7 @@ class RoleSet {
   void Add(Role role) {
     bits_ |= Bit(role);
     if (role == Role::kWrite) bits_ |= Bit(Role::kRead);
+    if (role == Role::kRegistryWrite) bits_ |= Bit(Role::kRegistryRead);
   }
   bool Has(Role role) const { return (bits_ & Bit(role)) != 0; }
   bool empty() const { return bits_ == 0; }
@@ -81,7 +89,8 @@ class DeviceScope {
 struct Caller {
   std::string name;  // Of the policy, token or certificate; for logs.
   RoleSet roles;
-  DeviceScope devices;  // What kGateway is good for; other roles are for all.
+  // What kGateway and kDeviceConnect are good for; other roles are for all.
+  DeviceScope devices;
   // The last instant at which the credential is good, with what is allowed for
   // clocks that differ: a stream that lasts longer has to end.
   absl::Time expires = absl::InfiniteFuture();
