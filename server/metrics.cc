@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "engine/model/check.h"
 #include "engine/model/error.h"
 #include "engine/model/job_status.h"
@@ -32,6 +33,18 @@ constexpr ErrorCode kReasons[] = {
     ErrorCode::kDeviceNotFound,
     ErrorCode::kDeviceNotOnline,
     ErrorCode::kMessageTooLarge,
+    ErrorCode::kServerError,
+    ErrorCode::kInvalidResponseWhileProxying,
+    ErrorCode::kGatewayTimeout,
+};
+// The same of direct methods outside of jobs.
+constexpr ErrorCode kMethodReasons[] = {
+    ErrorCode::kArgumentInvalid,
+    ErrorCode::kDeviceMaximumInflightMethodExceeded,
+    ErrorCode::kDeviceNotFound,
+    ErrorCode::kDeviceNotOnline,
+    ErrorCode::kMessageTooLarge,
+    ErrorCode::kThrottlingException,
     ErrorCode::kServerError,
     ErrorCode::kInvalidResponseWhileProxying,
     ErrorCode::kGatewayTimeout,
@@ -92,6 +105,16 @@ class Families {
   std::vector<MetricFamily> families_;
 };
 
+// To a family that is counted by outcome and reason.
+void AddFailed(std::map<ErrorCode, int64_t> failed,
+               absl::Span<const ErrorCode> reasons, Families& out) {
+  for (const ErrorCode code : reasons) failed.try_emplace(code, 0);
+  for (const auto& [code, count] : failed) {
+    out.Add(count, {{"outcome", "failed"},
+                    {"reason", std::string(ErrorInfoOf(code).name)}});
+  }
+}
+
 void AddEngine(const EngineStats& stats, Families& out) {
   out.Gauge("muster_jobs",
             "Jobs that are kept, by state; ended ones of the last 30 days "
@@ -113,16 +136,18 @@ void AddEngine(const EngineStats& stats, Families& out) {
               "Dispatches: methods sent and twins patched.")
       .Add(stats.executions_dispatched);
 
-  std::map<ErrorCode, int64_t> failed = stats.executions_ended.failed;
-  for (const ErrorCode code : kReasons) failed.try_emplace(code, 0);
   out.Counter("muster_executions_total",
               "Executions that have ended, by outcome and reason.")
       .Add(stats.executions_ended.succeeded, {{"outcome", "succeeded"}})
       .Add(stats.executions_ended.canceled, {{"outcome", "canceled"}});
-  for (const auto& [code, count] : failed) {
-    out.Add(count, {{"outcome", "failed"},
-                    {"reason", std::string(ErrorInfoOf(code).name)}});
-  }
+  AddFailed(stats.executions_ended.failed, kReasons, out);
+  out.Gauge("muster_direct_methods_under_way",
+            "Direct methods outside of jobs that are not answered yet.")
+      .Add(stats.direct_methods.under_way);
+  out.Counter("muster_direct_methods_total",
+              "Direct methods outside of jobs, by outcome and reason.")
+      .Add(stats.direct_methods.succeeded, {{"outcome", "succeeded"}});
+  AddFailed(stats.direct_methods.failed, kMethodReasons, out);
   out.Counter("muster_outcomes_dropped_total",
               "Outcomes that came late, twice, or too many at a time.")
       .Add(stats.outcomes_dropped);

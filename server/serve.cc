@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -19,23 +20,31 @@
 #include "absl/time/time.h"
 #include "engine/engine.h"
 #include "engine/journal/rocksdb/rocksdb_journal.h"
+#include "engine/model/identity.h"
 #include "engine/model/job_status.h"
+#include "engine/model/profile.h"
 #include "engine/schedule/clock.h"
 #include "engine/schedule/executor.h"
 #include "grpcpp/impl/service_type.h"
+#include "server/access_flags.h"
 #include "server/command.h"
 #include "server/connect_flags.h"
 #include "server/descriptors.h"
+#include "server/dev_hub.h"
 #include "server/disk_watch.h"
 #include "server/engine_flags.h"
 #include "server/exit_code.h"
 #include "server/flags.h"
+#include "server/hub_server.h"
 #include "server/interrupt.h"
 #include "server/metrics.h"
 #include "server/port_watch.h"
 #include "server/progress.h"
+#include "server/serve_options.h"
+#include "server/simulated_gateway.h"
 #include "server/text.h"
 #include "transport/auth/access.h"
+#include "transport/auth/sas_token.h"
 #include "transport/grpc/address.h"
 #include "transport/grpc/call_guard.h"
 #include "transport/grpc/channel.h"
@@ -44,6 +53,8 @@
 #include "transport/grpc/gateway/outbound.h"
 #include "transport/grpc/server.h"
 #include "transport/http/http_server.h"
+#include "transport/http/hub/hub_service.h"
+#include "transport/query_budget.h"
 
 namespace muster {
 namespace {
@@ -53,162 +64,6 @@ constexpr absl::Duration kTick = absl::Milliseconds(200);
 constexpr absl::Duration kPatience = absl::Milliseconds(500);
 // Descriptors beside the connections': the journal's files, mostly.
 constexpr int64_t kDescriptorsOfItsOwn = 512;
-
-struct ServeOptions {
-  std::vector<std::string> listen;
-  std::string data;
-  EngineFlags engine;
-  std::string metrics;
-  std::string tls_cert;
-  std::string tls_key;
-  std::string tls_client_ca;
-  bool tls_client_optional = false;
-  std::string access;
-  std::string hub_name;
-  bool insecure = false;
-  int64_t drain_seconds = 30;
-  int64_t calls_max = 1024;
-  int64_t streams_max = 4096;
-  int64_t gateways_max = 1024;
-  int64_t bulk_streams_max = 64;
-  int64_t message_bytes_max = 4 << 20;
-  int64_t query_cost_max = 20'000'000'000;
-  int64_t gateway_devices_max = 1'048'576;
-  std::vector<std::string> gateways;
-  std::string gateway_tls_ca;
-  std::string gateway_token;  // Of the environment.
-  bool quiet = false;
-};
-
-std::vector<Flag> ServeFlags(ServeOptions* o) {
-  std::vector<Flag> flags = {
-      {"listen", "HOST:PORT",
-       "where it serves (127.0.0.1:7040); give the flag once\n"
-       "for each address. Port 0: one that is free",
-       &o->listen},
-      {"data", "DIR",
-       "keep everything in this folder; if it has something,\n"
-       "go on with that. Without it all is gone at the end",
-       &o->data},
-      {"metrics", "HOST:PORT",
-       "where Prometheus reads /metrics, and a load balancer\n"
-       "/healthz: HTTP, open to whoever reaches it",
-       &o->metrics},
-      {"tls-cert", "FILE", "this server's certificate: it speaks TLS then",
-       &o->tls_cert},
-      {"tls-key", "FILE", "and its key", &o->tls_key},
-      {"tls-client-ca", "FILE",
-       "clients show a certificate that this one has signed",
-       &o->tls_client_ca},
-      {"tls-client-optional", "", "clients may show a token instead",
-       &o->tls_client_optional},
-      {"access", "FILE",
-       "who may do what (docs/service.md); without it\n"
-       "everybody may do everything",
-       &o->access},
-      {"hub-name", "NAME",
-       "what shared access signatures are for; needed if FILE\n"
-       "has policies",
-       &o->hub_name},
-      {"gateway", "HOST:PORT",
-       "a gateway that listens, to be dialled; give the flag\n"
-       "once for each. MUSTER_GATEWAY_TOKEN: the token that\n"
-       "they want",
-       &o->gateways},
-      {"gateway-tls-ca", "FILE",
-       "who has signed these gateways' certificates: they\n"
-       "speak TLS then",
-       &o->gateway_tls_ca},
-      {"insecure", "",
-       "listen in plaintext or without --access at addresses\n"
-       "that others reach, and dial gateways there in\n"
-       "plaintext",
-       &o->insecure},
-      {"drain-seconds", "N", "what calls have to end when it ends (30)",
-       IntFlag{&o->drain_seconds, 0, 3600}},
-      {"calls-max", "N", "calls under way (1024); one more is refused",
-       IntFlag{&o->calls_max, 1, 1'000'000}},
-      {"streams-max", "N", "watches, queries and imports (4096)",
-       IntFlag{&o->streams_max, 1, 1'000'000}},
-      {"bulk-streams-max", "N", "imports and streamed queries among them (64)",
-       IntFlag{&o->bulk_streams_max, 1, 10'000}},
-      {"gateways-max", "N", "gateways that are attached (1024)",
-       IntFlag{&o->gateways_max, 1, 65'535}},
-      {"gateway-devices-max", "N", "devices of one gateway (1048576)",
-       IntFlag{&o->gateway_devices_max, 1, 16'777'216}},
-      {"message-bytes-max", "N", "of a message that a client sends (4194304)",
-       IntFlag{&o->message_bytes_max, 64 << 10, 64 << 20}},
-      {"query-cost-max", "N",
-       "of a query: twins x comparisons (20000000000); one\n"
-       "that is evaluated twin by twin, as CONCAT, counts as\n"
-       "about 1000. 10^10 take about a second of a processor",
-       IntFlag{&o->query_cost_max, 1, INT64_MAX}},
-      {"quiet", "", "no progress, and nothing on standard error but errors",
-       &o->quiet},
-  };
-  return WithEngineFlags(&o->engine, std::move(flags));
-}
-
-absl::Status CheckOptions(const ServeOptions& o, const Arguments& arguments) {
-  if (arguments.Has("sync") && o.data.empty()) {
-    return absl::InvalidArgumentError(
-        "--sync says how --data keeps, which is missing");
-  }
-  if (o.tls_cert.empty() != o.tls_key.empty()) {
-    return absl::InvalidArgumentError(
-        "--tls-cert and --tls-key go together: one is missing");
-  }
-  if (!o.tls_client_ca.empty() && o.tls_cert.empty()) {
-    return absl::InvalidArgumentError(
-        "--tls-client-ca needs --tls-cert and --tls-key");
-  }
-  if (o.tls_client_optional && o.tls_client_ca.empty()) {
-    return absl::InvalidArgumentError(
-        "--tls-client-optional needs --tls-client-ca");
-  }
-  if (!o.hub_name.empty() && o.access.empty()) {
-    return absl::InvalidArgumentError("--hub-name needs --access");
-  }
-  if (!o.gateway_tls_ca.empty() && o.gateways.empty()) {
-    return absl::InvalidArgumentError("--gateway-tls-ca needs --gateway");
-  }
-  for (const std::string& address : o.listen) {
-    if (!HasPort(address)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--listen must be HOST:PORT; got \"", address, "\""));
-    }
-  }
-  for (const std::string& address : o.gateways) {
-    if (!HasPort(address)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--gateway must be HOST:PORT; got \"", address, "\""));
-    }
-  }
-  if (o.insecure) return absl::OkStatus();
-  for (const std::string& address : o.gateways) {
-    if (IsLoopback(address) || !o.gateway_tls_ca.empty()) continue;
-    return absl::InvalidArgumentError(absl::StrCat(
-        "everybody on the way to the gateway at ", address,
-        " could read and change what is said: --gateway-tls-ca, or "
-        "--insecure if you mean it"));
-  }
-  for (const std::string& address : o.listen) {
-    if (IsLoopback(address)) continue;
-    if (o.tls_cert.empty()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "others reach ", address,
-          ", and everybody on the way could read and change what is said: "
-          "--tls-cert and --tls-key, or --insecure if you mean it"));
-    }
-    if (o.access.empty()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "others reach ", address,
-          ", and everybody could do everything: --access FILE, or --insecure "
-          "if you mean it"));
-    }
-  }
-  return absl::OkStatus();
-}
 
 // "100,000 twins; 3 jobs: 1 running, 2 completed".
 std::string FoundText(const EngineStats& stats) {
@@ -237,12 +92,11 @@ class Serving {
   absl::Status Start() {
     RaiseDescriptors();
     CallGuard::Options guard_options;
-    if (!options_.access.empty()) {
-      absl::StatusOr<std::shared_ptr<const Access>> access =
-          Access::FromFile(options_.access, {.hub_name = options_.hub_name});
-      if (!access.ok()) return access.status();
-      guard_options.access = *std::move(access);
-    }
+    absl::StatusOr<std::shared_ptr<const Access>> access =
+        MakeAccess(options_.access, DeviceKeysOfEngine());
+    if (!access.ok()) return access.status();
+    access_ = *std::move(access);
+    guard_options.access = access_;
     guard_options.calls_max = static_cast<int>(options_.calls_max);
     guard_options.streams_max = static_cast<int>(options_.streams_max);
     guard_options.gateways_max = static_cast<int>(options_.gateways_max);
@@ -263,7 +117,10 @@ class Serving {
     if (absl::Status s = StartMetrics(); !s.ok()) return s;
     if (absl::Status s = CheckOutbound(); !s.ok()) return s;
     if (absl::Status s = StartServer(); !s.ok()) return s;
-    return StartOutbound();
+    if (absl::Status s = StartDevices(); !s.ok()) return s;
+    if (absl::Status s = StartOutbound(); !s.ok()) return s;
+    // Last: once it takes requests, nothing fails any more.
+    return StartHub();
   }
 
   int Run() {
@@ -287,6 +144,8 @@ class Serving {
     if (!health.ok()) {
       Complain(command_, absl::StrCat(health.message(), "; this server ends"));
     }
+    // A connection of theirs that nobody has answered yet would be waited for.
+    ports.clear();
     End();
     return health.ok() ? kExitOk : kExitFailed;
   }
@@ -295,13 +154,16 @@ class Serving {
   // Each call may come on a connection of its own.
   void RaiseDescriptors() {
     const int64_t wanted = options_.calls_max + options_.streams_max +
-                           options_.gateways_max + kDescriptorsOfItsOwn;
+                           options_.gateways_max +
+                           static_cast<int64_t>(options_.http.size()) *
+                               options_.http_connections_max +
+                           kDescriptorsOfItsOwn;
     const int64_t limit = RaiseDescriptorLimit();
     if (limit >= wanted) return;
     line_.Note(absl::StrCat(
         "this process may have ", WithCommas(limit),
-        " descriptors (ulimit -Hn); as many calls and gateways as may be ",
-        "under way could need ", WithCommas(wanted)));
+        " descriptors (ulimit -Hn); as many calls, gateways and connections ",
+        "as may be under way could need ", WithCommas(wanted)));
   }
 
   absl::Status StartEngine() {
@@ -309,6 +171,7 @@ class Serving {
     EngineOptions engine_options;
     absl::Status status = SetEngineOptions(options_.engine, &engine_options);
     if (!status.ok()) return status;
+    profile_ = engine_options.profile;
     engine_options.transport = gateways_.get();
     engine_options.executor = executor_.get();
     if (!options_.data.empty()) {
@@ -371,18 +234,121 @@ class Serving {
         .client_certificate_required = !options_.tls_client_optional};
     server_options.message_size_max =
         static_cast<int>(options_.message_bytes_max);
-    server_options.query_cost_max = options_.query_cost_max;
-    // Room for two such queries, as by default.
-    server_options.queries_cost_max = std::max(
-        server_options.queries_cost_max,
-        options_.query_cost_max <= INT64_MAX / 2 ? 2 * options_.query_cost_max
-                                                 : INT64_MAX);
+    MakeBudget(server_options.threads);
+    server_options.budget = budget_.get();
     server_options.bulk_streams_max =
         static_cast<int>(options_.bulk_streams_max);
     absl::StatusOr<std::unique_ptr<GrpcServer>> server =
         GrpcServer::Start(server_options);
     if (!server.ok()) return server.status();
     server_ = *std::move(server);
+    return absl::OkStatus();
+  }
+
+  // For gRPC and the hub's API together.
+  void MakeBudget(int grpc_threads) {
+    // Room for two of the most expensive queries, as by default.
+    const int64_t total =
+        std::max(kQueriesCostMax, options_.query_cost_max <= INT64_MAX / 2
+                                      ? 2 * options_.query_cost_max
+                                      : INT64_MAX);
+    // Wherever the long ones are, they leave threads to other calls.
+    int threads = grpc_threads;
+    if (options_.dev || !options_.http.empty()) {
+      threads = std::min(threads, static_cast<int>(options_.http_threads));
+    }
+    budget_ = std::make_unique<QueryBudget>(
+        options_.query_cost_max, total, QueryBudget::LongQueriesMax(threads));
+  }
+
+  // What a device may sign with: access.h has the contract.
+  DeviceKeys DeviceKeysOfEngine() {
+    return [this](absl::string_view device_id) {
+      std::vector<SasKey> keys;
+      const absl::StatusOr<DeviceIdentity> device =
+          engine_->GetDevice(device_id);
+      if (!device.ok() || !device->enabled) return keys;
+      for (const std::string& text :
+           {device->primary_key, device->secondary_key}) {
+        absl::StatusOr<SasKey> key = SasKey::FromBase64(text);
+        if (key.ok()) keys.push_back(*std::move(key));
+      }
+      return keys;
+    };
+  }
+
+  absl::Status StartHub() {
+    if (options_.http.empty() && !options_.dev) return absl::OkStatus();
+    HubServerOptions hub_options;
+    hub_options.listen = options_.http;
+    if (!options_.tls_cert.empty()) {
+      hub_options.tls = HttpTls{.certificate_path = options_.tls_cert,
+                                .key_path = options_.tls_key};
+    }
+    hub_options.access = access_;
+    hub_options.profile = profile_;
+    hub_options.threads = static_cast<int>(options_.http_threads);
+    hub_options.connections_max =
+        static_cast<int>(options_.http_connections_max);
+    hub_options.engine = engine_.get();
+    hub_options.budget = budget_.get();
+    if (options_.dev) {
+      if (absl::Status s = SetDevOptions(&hub_options); !s.ok()) return s;
+    }
+    hub_addresses_ = options_.http;
+    absl::StatusOr<std::unique_ptr<HubServer>> hub =
+        hub_addresses_.empty()
+            ? StartDevHub(hub_options, DevPorts(), &hub_addresses_)
+            : HubServer::Start(hub_options);
+    if (!hub.ok()) {
+      return absl::Status(hub.status().code(),
+                          absl::StrCat("--http: ", hub.status().message()));
+    }
+    hub_ = *std::move(hub);
+    return absl::OkStatus();
+  }
+
+  absl::Status SetDevOptions(HubServerOptions* hub_options) {
+    absl::StatusOr<DevFiles> files = OpenDevFiles(
+        options_.data, options_.access.hub_name, clock_.Now(), SystemRandom());
+    if (!files.ok()) return files.status();
+    dev_ = *std::move(files);
+    absl::StatusOr<std::shared_ptr<const Access>> access =
+        MakeDevAccess(dev_, options_.access.hub_name, DeviceKeysOfEngine());
+    if (!access.ok()) return access.status();
+    hub_options->access = *std::move(access);
+    hub_options->tls = HttpTls{.certificate_path = dev_.certificate_path,
+                               .key_path = dev_.key_path};
+    return absl::OkStatus();
+  }
+
+  // The devices of --dev, and a gateway that they are attached to.
+  absl::Status StartDevices() {
+    if (options_.devices == 0) return absl::OkStatus();
+    const absl::Duration begin = clock_.Monotonic();
+    const absl::StatusOr<int64_t> made = RegisterDevDevices(
+        *engine_, options_.devices, SystemRandom(), [&](int64_t done) {
+          if (clock_.Monotonic() - begin < kPatience) return;
+          line_.Show(clock_.Monotonic(), {.label = "registering",
+                                          .done = done,
+                                          .total = options_.devices});
+        });
+    line_.Clear();
+    if (!made.ok()) return made.status();
+    devices_executor_ = MakeThreadExecutor(1);
+    SimulatedGatewayOptions gateway_options;
+    gateway_options.connect.address =
+        WithPort(options_.listen[0], server_->ports()[0]);
+    gateway_options.name = "dev";
+    gateway_options.devices = DevDevices();
+    gateway_options.device_count = static_cast<uint32_t>(options_.devices);
+    gateway_options.executor = devices_executor_.get();
+    absl::StatusOr<std::unique_ptr<SimulatedGateway>> devices =
+        SimulatedGateway::Start(gateway_options);
+    if (!devices.ok()) return devices.status();
+    devices_ = *std::move(devices);
+    line_.Note(absl::StrCat("simulates ", Counted(options_.devices, "device"),
+                            ", ", WithCommas(*made), " of them new"));
     return absl::OkStatus();
   }
 
@@ -450,18 +416,32 @@ class Serving {
     return absl::OkStatus();
   }
 
+  std::string AccessText() const {
+    if (!options_.access.given()) return "no access control";
+    std::string text = options_.access.file;
+    for (const std::string& policy : options_.access.policies) {
+      absl::StrAppend(&text, text.empty() ? "" : ", ",
+                      policy.substr(0, policy.find('=')));
+    }
+    return text;
+  }
+
   // Where it is, and what to type next.
   void Tell() {
     std::string out;
     for (size_t i = 0; i < options_.listen.size(); ++i) {
-      absl::StrAppend(
-          &out, "serves at ", WithPort(options_.listen[i], server_->ports()[i]),
-          " (",
-          options_.tls_cert.empty()        ? "plaintext"
-          : options_.tls_client_ca.empty() ? "TLS"
-                                           : "mutual TLS",
-          ", ", options_.access.empty() ? "no access control" : options_.access,
-          ")\n");
+      absl::StrAppend(&out, "serves at ",
+                      WithPort(options_.listen[i], server_->ports()[i]), " (",
+                      options_.tls_cert.empty()        ? "plaintext"
+                      : options_.tls_client_ca.empty() ? "TLS"
+                                                       : "mutual TLS",
+                      ", ", AccessText(), ")\n");
+    }
+    for (size_t i = 0; i < hub_addresses_.size(); ++i) {
+      absl::StrAppend(&out, "serves the hub's API at http",
+                      options_.dev || !options_.tls_cert.empty() ? "s" : "",
+                      "://", WithPort(hub_addresses_[i], hub_->ports()[i]),
+                      " (", options_.dev ? kDevPolicy : AccessText(), ")\n");
     }
     if (http_ != nullptr) {
       absl::StrAppend(&out, "metrics at http://",
@@ -469,14 +449,20 @@ class Serving {
     }
     const std::string address =
         WithPort(options_.listen[0], server_->ports()[0]);
-    absl::StrAppend(&out, "\nNext, in another shell:\n");
+    const std::string& muster = ProgramName();
+    absl::StrAppend(&out, options_.dev
+                              ? DevHubText(dev_, options_.access.hub_name,
+                                           hub_->ports()[0], muster)
+                              : "\nNext, in another shell:\n");
     if (address != kServerDefault) {
       absl::StrAppend(&out, "  export MUSTER_SERVER=", address, "\n");
     }
-    const std::string& muster = ProgramName();
-    absl::StrAppend(&out, "  ", muster, " fleet --devices 10000 | ", muster,
-                    " twin import -\n  ", muster,
-                    " fleet simulate --gateways 2 --devices 10000\n  ", muster,
+    if (devices_ == nullptr) {
+      absl::StrAppend(&out, "  ", muster, " fleet --devices 10000 | ", muster,
+                      " twin import -\n  ", muster,
+                      " fleet simulate --gateways 2 --devices 10000\n");
+    }
+    absl::StrAppend(&out, "  ", muster,
                     " job create --method reboot --condition '*' --watch\n");
     Print(out);
   }
@@ -494,20 +480,34 @@ class Serving {
         ", have ", ShortDuration(limit), " to end (a second signal ends at ",
         "once)"));
     const absl::Duration begin = clock_.Monotonic();
-    server_->Drain(limit);
+    int requests_cut_off = 0;
+    if (hub_ == nullptr) {
+      server_->Drain(limit);
+    } else {
+      std::thread hub([&] { requests_cut_off = hub_->Drain(limit); });
+      server_->Drain(limit);
+      hub.join();
+    }
     // Those that were dialled have been told to drain, too.
     gateways_->AwaitDrained(limit - (clock_.Monotonic() - begin));
     if (outbound_ != nullptr) outbound_->Stop();
+    if (devices_ != nullptr) devices_->Stop();
     // What became of the executions of a stream that was cut off is reported a
     // moment later; the engine has to hear and journal it.
     gateways_->AwaitDrained(absl::Seconds(1));
     if (http_ != nullptr) http_->Stop(absl::Seconds(1));
     engine_->Stop();
     const absl::Duration elapsed = clock_.Monotonic() - begin;
-    line_.Note(elapsed < limit || !busy
-                   ? absl::StrCat("drained in ", ShortDuration(elapsed))
-                   : absl::StrCat("what was under way after ",
-                                  ShortDuration(limit), " was cut off"));
+    if (requests_cut_off > 0) {
+      line_.Note(absl::StrCat(
+          "what was under way after ", ShortDuration(limit), " was cut off, ",
+          Counted(requests_cut_off, "request"), " of the hub's API among it"));
+    } else if (busy && elapsed >= limit) {
+      line_.Note(absl::StrCat("what was under way after ", ShortDuration(limit),
+                              " was cut off"));
+    } else {
+      line_.Note(absl::StrCat("drained in ", ShortDuration(elapsed)));
+    }
   }
 
   const Command& command_;
@@ -521,18 +521,30 @@ class Serving {
   std::unique_ptr<RocksDbJournal> journal_;
   std::unique_ptr<GatewayTransport> gateways_;
   std::unique_ptr<Engine> engine_;
+  std::shared_ptr<const Access> access_;
+  Profile profile_;
   std::unique_ptr<CallGuard> guard_;
+  std::unique_ptr<QueryBudget> budget_;
   std::unique_ptr<grpc::Service> service_;
   std::unique_ptr<GrpcServer> server_;
   std::unique_ptr<OutboundGateways> outbound_;
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<HttpServer> http_;
+  DevFiles dev_;  // With --dev.
+  std::vector<std::string> hub_addresses_;
+  std::unique_ptr<HubServer> hub_;
+  std::unique_ptr<Executor> devices_executor_;
+  std::unique_ptr<SimulatedGateway> devices_;
 };
 
 int Serve(const Command& command, ServeOptions& options,
           const Arguments& arguments) {
   if (options.listen.empty()) options.listen.emplace_back(kServerDefault);
-  if (absl::Status s = CheckOptions(options, arguments); !s.ok()) {
+  if (options.dev) {
+    if (options.data.empty()) options.data = kDevData;
+    if (options.access.hub_name.empty()) options.access.hub_name = kDevHubName;
+  }
+  if (absl::Status s = CheckServeOptions(options, arguments); !s.ok()) {
     return UsageError(command, s.message());
   }
   options.gateway_token = OfEnvironment("MUSTER_GATEWAY_TOKEN");
@@ -551,27 +563,33 @@ int Serve(const Command& command, ServeOptions& options,
 const Command kServeCommand = {
     .name = "serve",
     .summary = "an engine as a service, for back ends and gateways",
-    .arguments = "[--listen HOST:PORT] [--data DIR] [FLAGS]",
+    .arguments = "[--listen HOST:PORT] [--http HOST:PORT] [--data DIR] [FLAGS]",
     .about =
         "Serves muster.v1 over gRPC: jobs and twins for back ends, and the "
         "gateways that\n"
-        "hold the devices' connections. With --data it goes on where it was, "
-        "after a kill\n"
-        "or a power loss too. SIGTERM or ctrl-C drains: nobody new gets in, "
-        "calls and\n"
-        "gateways come to their end, jobs go on at the next start; a second "
-        "signal ends\n"
-        "at once. Exit codes: 0 drained, 1 another engine has taken the folder "
-        "over, or a\n"
-        "port takes no connections any more, 2 wrong arguments, folder or "
-        "address.\n"
-        "docs/service.md says more.\n",
+        "hold the devices' connections; with --http the hub's own REST API, "
+        "too, for\n"
+        "clients of its SDKs. --dev is a whole hub for development, in one "
+        "command. With\n"
+        "--data it goes on where it was, after a kill or a power loss too. "
+        "SIGTERM or\n"
+        "ctrl-C drains: nobody new gets in, calls and gateways come to their "
+        "end, jobs go\n"
+        "on at the next start; a second signal ends at once. Exit codes: 0 "
+        "drained, 1\n"
+        "another engine has taken the folder over, or a port takes no "
+        "connections any\n"
+        "more, 2 wrong arguments, folder or address. docs/service.md says "
+        "more.\n",
     .example =
-        "  muster serve --data /var/lib/muster\n"
+        "  muster serve --dev --devices 100\n"
         "  muster serve --listen 0.0.0.0:7040 --data /var/lib/muster \\\n"
         "      --tls-cert server.pem --tls-key server.key \\\n"
         "      --access access.json --hub-name hub.example.net \\\n"
-        "      --metrics 127.0.0.1:9464\n",
+        "      --metrics 127.0.0.1:9464\n"
+        "  muster serve --http 0.0.0.0:443 --data /var/lib/muster \\\n"
+        "      --tls-cert server.pem --tls-key server.key \\\n"
+        "      --hub-name hub.example.net --policy iothubowner=@owner.key\n",
     .invoke = MakeInvocation<ServeOptions, ServeFlags, Serve>};
 
 }  // namespace muster

@@ -47,9 +47,11 @@ absl::Status ForEachDeviceId(const Engine& engine, absl::string_view statement,
   return absl::OkStatus();
 }
 
+// A disabled device is not connected, but a document may say so.
 absl::StatusOr<int64_t> CountConnected(const Engine& engine) {
   absl::StatusOr<TwinPage> page = engine.Query(
-      "SELECT COUNT() AS n FROM devices WHERE connectionState = 'Connected'");
+      "SELECT COUNT() AS n FROM devices WHERE connectionState = 'Connected' "
+      "AND status = 'enabled'");
   if (!page.ok()) return page.status();
   absl::StatusOr<Json> row = ParseJson(page->rows.at(0));
   if (!row.ok()) return row.status();

@@ -488,8 +488,14 @@ TEST_F(CliTest, ARunThatSucceedsEverywhere) {
   const std::string records = Read(results);
   for (const Json& summary : summaries) ExpectBalanced(summary, records);
   ASSERT_THAT(Events(result, "fleet"), SizeIs(1));
+  int64_t enabled = 0;
+  for (const Json& twin : JsonLines(Read(Fleet()))) {
+    if (twin.view().Find("status").string_value() == "enabled") ++enabled;
+  }
+  EXPECT_GT(enabled, 0);
+  EXPECT_LT(enabled, kFleetDevices);
   EXPECT_EQ(Events(result, "fleet")[0].view().Find("connected").int_value(),
-            kFleetDevices);
+            enabled);
   EXPECT_EQ(JsonLines(result.out).back().view().Find("exitCode").int_value(),
             0);
   EXPECT_FALSE(Exists(absl::StrCat(results, ".partial")));
@@ -556,7 +562,8 @@ TEST_F(CliTest, ResultsOnStandardOutputAreNothingButResults) {
 TEST_F(CliTest, DevicesAreConnectedAsTheirTwinsSay) {
   const Result count = Muster(
       {"query", "--fleet", Fleet(), "--quiet",
-       "SELECT COUNT() AS n FROM devices WHERE connectionState = 'Connected'"});
+       "SELECT COUNT() AS n FROM devices WHERE connectionState = 'Connected' "
+       "AND status = 'enabled'"});
   const std::string condition = "status = 'enabled'";
   const Result result = Muster({"run", "--fleet", Fleet(), "--job",
                                 MethodJob("reboot", condition), "--json"});

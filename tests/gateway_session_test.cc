@@ -1044,7 +1044,11 @@ TEST_F(GatewaySessionTest, DrainingTellsGatewaysAndSendsNoMore) {
   Connect(*stream, {"a", "b"});
   EXPECT_EQ(SendAll(1, {"a", "b"}), 2u);
   stream->Out();
+  const size_t ready = sink_.ready_count();
+  EXPECT_FALSE(transport_->draining());
   transport_->BeginDrain();
+  EXPECT_TRUE(transport_->draining());
+  EXPECT_GT(sink_.ready_count(), ready);  // For those who wait for room.
   transport_->BeginDrain();
   const auto frames = stream->Out();
   ASSERT_THAT(frames, SizeIs(1));

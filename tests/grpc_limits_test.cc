@@ -23,14 +23,15 @@
 #include "absl/time/time.h"
 #include "engine/model/error.h"
 #include "engine/query/condition.h"
+#include "engine/query/statement.h"
 #include "engine/schedule/executor.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/create_channel.h"
 #include "gtest/gtest.h"
 #include "tests/grpc_fixture.h"
-#include "transport/grpc/query_budget.h"
 #include "transport/grpc/status.h"
+#include "transport/query_budget.h"
 
 namespace muster {
 namespace {
@@ -402,9 +403,24 @@ TEST(GrpcLimitsTest, LongQueriesLeaveThreads) {
   }
 }
 
+TEST(GrpcLimitsTest, TheWeightOfAStatement) {
+  const auto weight = [](absl::string_view statement) {
+    const auto parsed = Statement::Parse(statement);
+    EXPECT_TRUE(parsed.ok()) << parsed.status();
+    return parsed.ok() ? StatementWeight(*parsed) : -1;
+  };
+  EXPECT_EQ(weight("SELECT * FROM devices"), 1);
+  EXPECT_EQ(weight("SELECT * FROM devices WHERE tags.a = 1 OR tags.b = 1"), 2);
+  EXPECT_EQ(weight("SELECT COUNT() FROM devices WHERE tags.a = 1"), 1);
+  EXPECT_EQ(weight("SELECT SUM(tags.a) FROM devices"), 1001);
+  EXPECT_EQ(weight("SELECT tags.a, COUNT() FROM devices GROUP BY tags.a"),
+            1001);
+}
+
 TEST(GrpcLimitsTest, QueriesThatCostTooMuch) {
   GrpcServerOptions options;
-  options.query_cost_max = options.queries_cost_max = 20;
+  QueryBudget budget(20, 20, 1);
+  options.budget = &budget;
   GrpcHub hub(options);
   for (int i = 0; i < 10; ++i) hub.AddDevice(absl::StrCat("d", i));
   const std::string good = "tags.a = 1 AND tags.b = 2";

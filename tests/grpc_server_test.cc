@@ -184,9 +184,6 @@ TEST(GrpcServerTest, Options) {
   refused("streams_per_connection_max",
           [](auto& o) { o.streams_per_connection_max = 0; });
   refused("buffers_max", [](auto& o) { o.buffers_max = 0; });
-  refused("query_cost_max", [](auto& o) { o.query_cost_max = 0; });
-  refused("queries_cost_max",
-          [](auto& o) { o.queries_cost_max = o.query_cost_max - 1; });
   refused("bulk_streams_max", [](auto& o) { o.bulk_streams_max = 0; });
   refused("stream_idle_timeout",
           [](auto& o) { o.stream_idle_timeout = absl::ZeroDuration(); });

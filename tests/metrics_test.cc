@@ -168,11 +168,12 @@ TEST(Metrics, AnIdleServerShowsEveryNameAtZero) {
   for (const char* name :
        {"muster_ready_queue_depth", "muster_executions_pending",
         "muster_executions_in_flight", "muster_executions_dispatched_total",
-        "muster_outcomes_dropped_total", "muster_first_dispatch_seconds_count",
-        "muster_execution_seconds_count", "muster_journal_commit_seconds_count",
-        "muster_journal_bytes_total", "muster_disk_bytes",
-        "muster_snapshots_total", "muster_snapshot_failures_total",
-        "muster_twins", "muster_worker_busy_seconds_total"}) {
+        "muster_direct_methods_under_way", "muster_outcomes_dropped_total",
+        "muster_first_dispatch_seconds_count", "muster_execution_seconds_count",
+        "muster_journal_commit_seconds_count", "muster_journal_bytes_total",
+        "muster_disk_bytes", "muster_snapshots_total",
+        "muster_snapshot_failures_total", "muster_twins",
+        "muster_worker_busy_seconds_total"}) {
     EXPECT_EQ(e[name], 0) << name;
   }
   EXPECT_EQ(e["muster_workers"], 1);
@@ -187,6 +188,17 @@ TEST(Metrics, AnIdleServerShowsEveryNameAtZero) {
         e[absl::StrCat("muster_executions_total{outcome=\"failed\",reason=\"",
                        reason, "\"}")],
         0);
+  }
+  EXPECT_EQ(e["muster_direct_methods_total{outcome=\"succeeded\"}"], 0);
+  for (const char* reason :
+       {"ArgumentInvalid", "DeviceNotFound", "DeviceNotOnline",
+        "GatewayTimeout", "InvalidResponseWhileProxying", "MessageTooLarge",
+        "ServerError", "DeviceMaximumInflightMethodExceeded",
+        "ThrottlingException"}) {
+    EXPECT_EQ(e[absl::StrCat(
+                  "muster_direct_methods_total{outcome=\"failed\",reason=\"",
+                  reason, "\"}")],
+              0);
   }
   // A server without gateways and gRPC has nothing to say of them.
   EXPECT_FALSE(e.Has("muster_gateways"));
@@ -245,6 +257,29 @@ TEST(Metrics, ValuesAfterAKnownRun) {
   EXPECT_GT(e["muster_journal_commit_seconds_count"], 10);
   EXPECT_EQ(e["muster_journal_bytes_total"],
             static_cast<double>(hub.engine().Stats().journal_bytes));
+}
+
+TEST(Metrics, DirectMethodsAreCountedForThemselves) {
+  Hub hub;
+  hub.AddDevice("d1");
+  hub.AddDevice("off", /*connected=*/false);
+  const auto ignore = [](absl::StatusOr<MethodResult>) {};
+  const MethodAction reboot{.method_name = "reboot"};
+  MethodAction patient = reboot;
+  patient.connect_timeout_seconds = 60;
+  hub.engine().InvokeMethod("d1", reboot, ignore);
+  hub.engine().InvokeMethod("d1", reboot, ignore);
+  hub.engine().InvokeMethod("off", reboot, ignore);
+  hub.engine().InvokeMethod("off", patient, ignore);
+  hub.time.RunReady();
+  const Exposition e(Metrics(SourcesOf(hub.engine())).Text());
+  EXPECT_EQ(e["muster_direct_methods_under_way"], 1);
+  EXPECT_EQ(e["muster_direct_methods_total{outcome=\"succeeded\"}"], 2);
+  EXPECT_EQ(e["muster_direct_methods_total{outcome=\"failed\",reason="
+              "\"DeviceNotOnline\"}"],
+            1);
+  EXPECT_EQ(e.Sum("muster_direct_methods_total"), 3);
+  EXPECT_EQ(e.Sum("muster_executions_total"), 0);
 }
 
 // Counters beyond what six digits hold are still exact.

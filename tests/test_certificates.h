@@ -2,11 +2,11 @@
 #ifndef TESTS_TEST_CERTIFICATES_H_
 #define TESTS_TEST_CERTIFICATES_H_
 
-#include <memory>
 #include <string>
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "transport/http/self_signed.h"
 
 namespace muster {
 
@@ -32,7 +32,6 @@ class TestAuthority {
   // `name` is that of the files too: no two authorities of a test have the
   // same.
   explicit TestAuthority(absl::string_view name);
-  ~TestAuthority();
 
   // The PEM file by which others know the authority.
   const std::string& path() const { return path_; }
@@ -41,13 +40,11 @@ class TestAuthority {
   TestCertificate Issue(const Subject& subject);
 
  private:
-  struct Pair;
-
   std::string Write(absl::string_view suffix, absl::string_view text) const;
 
   const std::string name_;
   std::string path_;
-  std::unique_ptr<Pair> own_;
+  const CertificateAndKey own_;
   int issued_ = 0;
 };
 

@@ -14,7 +14,7 @@
 #include "grpcpp/support/channel_arguments.h"
 #include "transport/auth/sas_token.h"
 #include "transport/grpc/address.h"
-#include "transport/grpc/files.h"
+#include "transport/tls/pem_files.h"
 
 namespace muster {
 namespace {

@@ -8,7 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "grpcpp/security/server_credentials.h"
-#include "transport/grpc/files.h"
+#include "transport/tls/pem_files.h"
 
 namespace muster {
 

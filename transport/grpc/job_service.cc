@@ -294,7 +294,7 @@ absl::Status JobService::Preview(const grpc::CallbackServerContext& context,
   const std::string query =
       absl::StrCat(kSampleQuery, condition == "*" ? "" : " WHERE ",
                    condition == "*" ? "" : condition);
-  absl::StatusOr<int64_t> weight = StatementWeight(query);
+  absl::StatusOr<int64_t> weight = ReadStatementWeight(query);
   if (!weight.ok()) {
     // The condition is a good one: it has been counted.
     return FieldError("sample_size",

@@ -49,7 +49,7 @@ class RowStream final
         context_, Role::kRead, CallKind::kStream, "StreamTwins");
     if (!call.ok()) return End(call.status());
     call_.emplace(*std::move(call));
-    absl::StatusOr<int64_t> weight = StatementWeight(query_);
+    absl::StatusOr<int64_t> weight = ReadStatementWeight(query_);
     if (!weight.ok()) return End(weight.status());
     weight_ = *weight;
     absl::StatusOr<BulkStreams::Place> place = streams_.bulk->Take();

@@ -19,9 +19,9 @@
 #include "transport/grpc/early_check.h"
 #include "transport/grpc/health_service.h"
 #include "transport/grpc/job_service.h"
-#include "transport/grpc/query_budget.h"
 #include "transport/grpc/service_context.h"
 #include "transport/grpc/twin_service.h"
+#include "transport/query_budget.h"
 
 namespace muster {
 namespace {
@@ -44,17 +44,13 @@ absl::Status Validate(const GrpcServerOptions& o) {
     return absl::InvalidArgumentError(
         "listen is empty; give at least one \"host:port\"");
   }
-  constexpr int64_t kAny = INT64_MAX;
   const absl::Status checks[] = {
       CheckRange("threads", o.threads, 1, 256),
       CheckRange("message_size_max", o.message_size_max, 64 << 10, 64 << 20),
       CheckRange("metadata_size_max", o.metadata_size_max, 1 << 10, 1 << 20),
       CheckRange("streams_per_connection_max", o.streams_per_connection_max, 1,
                  100'000),
-      CheckRange("buffers_max", o.buffers_max, 16 << 20, kAny),
-      CheckRange("query_cost_max", o.query_cost_max, 1, kAny),
-      CheckRange("queries_cost_max", o.queries_cost_max, o.query_cost_max,
-                 kAny),
+      CheckRange("buffers_max", o.buffers_max, 16 << 20, INT64_MAX),
       CheckRange("bulk_streams_max", o.bulk_streams_max, 1, 1'000'000),
   };
   for (const absl::Status& check : checks) {
@@ -98,14 +94,14 @@ struct GrpcServer::Parts {
         own_executor(o.executor == nullptr ? MakeThreadExecutor(o.threads)
                                            : nullptr),
         executor(own_executor ? own_executor.get() : o.executor),
-        budget(o.query_cost_max, o.queries_cost_max,
-               QueryBudget::LongQueriesMax(executor->concurrency())),
+        own_budget(kQueryCostMax, kQueriesCostMax,
+                   QueryBudget::LongQueriesMax(executor->concurrency())),
         bulk(o.bulk_streams_max),
         context{.engine = o.engine,
                 .guard = o.guard,
                 .executor = executor,
                 .clock = o.clock,
-                .budget = &budget,
+                .budget = o.budget == nullptr ? &own_budget : o.budget,
                 .bulk = &bulk,
                 .idle_timeout = o.stream_idle_timeout},
         jobs(context),
@@ -115,7 +111,7 @@ struct GrpcServer::Parts {
   const GrpcServerOptions options;
   const std::unique_ptr<Executor> own_executor;
   Executor* const executor;
-  QueryBudget budget;
+  QueryBudget own_budget;  // Unless there is another.
   BulkStreams bulk;
   const ServiceContext context;
   JobService jobs;

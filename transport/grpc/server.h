@@ -35,6 +35,8 @@ class Service;
 
 namespace muster {
 
+class QueryBudget;
+
 // Another part's service on the same ports.
 struct FurtherService {
   // Not owned; must outlive the server.  Goes through the same CallGuard.
@@ -88,16 +90,12 @@ struct GrpcServerOptions {
   // Near it, connections are read more slowly.
   int64_t buffers_max = int64_t{1} << 30;
 
-  // What a query may cost: twins x the weight of its condition, in units of 0.1
-  // ns of a core (query_budget.h): a comparison of one member with a constant
-  // weighs 1, one that has to be evaluated twin by twin about 1,000.  So it is
-  // 2 seconds.  Beyond it RESOURCE_EXHAUSTED, which names both, and no
-  // RetryInfo.
-  int64_t query_cost_max = 20'000'000'000;
-  // Of all queries under way, at least query_cost_max.  Beyond it
-  // RESOURCE_EXHAUSTED; so is a query of 10 ms or more when such ones have
-  // three quarters of the threads: the others are for the rest of the calls.
-  int64_t queries_cost_max = 40'000'000'000;
+  // Not owned; must outlive the server.  What queries may cost: the sum is for
+  // all surfaces that share it.  Beyond it RESOURCE_EXHAUSTED, as Take() says
+  // (query_budget.h).  Without one: one of the server's own, of kQueryCostMax
+  // and kQueriesCostMax, in which long queries have three quarters of the
+  // threads: the others are for the rest of the calls.
+  QueryBudget* budget = nullptr;
   // ImportTwins and StreamTwins streams at a time, each of which holds some
   // megabytes.  Beyond it RESOURCE_EXHAUSTED.
   int bulk_streams_max = 64;

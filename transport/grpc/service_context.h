@@ -8,7 +8,7 @@
 #include "engine/schedule/executor.h"
 #include "transport/grpc/bulk_streams.h"
 #include "transport/grpc/call_guard.h"
-#include "transport/grpc/query_budget.h"
+#include "transport/query_budget.h"
 
 namespace muster {
 

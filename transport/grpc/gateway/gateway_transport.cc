@@ -48,6 +48,8 @@ GatewayTransport::~GatewayTransport() { table_->Shutdown(); }
 
 void GatewayTransport::Start(TransportSink* sink) { table_->Start(sink); }
 
+bool GatewayTransport::draining() const { return table_->draining(); }
+
 size_t GatewayTransport::Send(const MethodBatch& batch) {
   return table_->Send(batch);
 }

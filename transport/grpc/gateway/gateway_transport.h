@@ -117,12 +117,14 @@ class GatewayTransport : public Transport {
       absl::Span<const DesiredNotification> notifications) override;
   void Disconnect(absl::Span<const uint64_t> links) override;
   bool wants_device_ids() const override { return false; }
+  bool draining() const override;  // Since BeginDrain().
   void Shutdown() override;
 
   // Tells every gateway that the engine is about to end: no more work goes out,
   // Send() takes none, new streams are refused.  What waits here is reported as
-  // kNotConnected before this returns: it has not run.  Gateways answer what
-  // they have and close.  Idempotent.  Must not be called from a TransportSink.
+  // kNotConnected before this returns: it has not run.  OnReady() tells those
+  // who wait that draining() is true.  Gateways answer what they have and
+  // close.  Idempotent.  Must not be called from a TransportSink.
   void BeginDrain();
   // Waits until no gateway is attached; false if that takes longer than
   // `limit`.

@@ -50,7 +50,7 @@ SessionTable::SessionTable(const GatewayTransportOptions& options)
 absl::StatusOr<std::shared_ptr<GatewaySession>> SessionTable::Open(
     GatewayStream* stream, GatewayAdmission admission) {
   absl::MutexLock lock(&mutex_);
-  if (closed_ || draining_.load(std::memory_order_relaxed)) {
+  if (closed_ || draining()) {
     return MakeError(ErrorCode::kServiceUnavailable,
                      "the engine is about to end");
   }
@@ -123,9 +123,7 @@ void SessionTable::Start(TransportSink* sink) {
 size_t SessionTable::Send(const MethodBatch& batch) {
   MUSTER_CHECK(batch.links.size() == batch.attempts.size());
   const Gate::Visit visit(gate_);
-  if (!visit || !started() || draining_.load(std::memory_order_relaxed)) {
-    return 0;
-  }
+  if (!visit || !started() || draining()) return 0;
   const absl::Duration now = options_.clock->Monotonic();
   size_t sent = 0;
   while (sent < batch.attempts.size()) {
@@ -310,6 +308,7 @@ void SessionTable::BeginDrain() {
     sessions = All();
   }
   for (const auto& session : sessions) session->Drain();
+  if (started()) sink().OnReady();
 }
 
 bool SessionTable::AwaitDrained(absl::Duration limit) {

@@ -37,6 +37,7 @@ class SessionTable : public std::enable_shared_from_this<SessionTable> {
   void NotifyDesired(absl::Span<const DesiredNotification> notifications)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Shutdown() ABSL_LOCKS_EXCLUDED(mutex_);
+  bool draining() const { return draining_.load(std::memory_order_relaxed); }
   void BeginDrain() ABSL_LOCKS_EXCLUDED(mutex_);
   bool AwaitDrained(absl::Duration limit) ABSL_LOCKS_EXCLUDED(mutex_);
   std::vector<AttachedGateway> gateways() const ABSL_LOCKS_EXCLUDED(mutex_);

@@ -1,4 +1,4 @@
-#include "transport/grpc/files.h"
+#include "transport/tls/pem_files.h"
 
 #include <cerrno>
 #include <cstring>

@@ -1,4 +1,5 @@
-// QueryBudget: how much work all queries together may be at a time.
+// QueryBudget: how much work all queries together may be at a time, whichever
+// surface they come from.
 //
 // What a query costs is known before it is begun, about: twins x the weight of
 // its condition, in units of 0.1 ns of a processor.
@@ -18,8 +19,8 @@
 // distinct values, numbers in columns and parts that others decide make it
 // less.  The rows that are written out, which are bounded by the page, are left
 // out.
-#ifndef TRANSPORT_GRPC_QUERY_BUDGET_H_
-#define TRANSPORT_GRPC_QUERY_BUDGET_H_
+#ifndef TRANSPORT_QUERY_BUDGET_H_
+#define TRANSPORT_QUERY_BUDGET_H_
 
 #include <atomic>
 #include <cstdint>
@@ -30,15 +31,21 @@
 namespace muster {
 
 struct Expr;
+class Statement;
+
+// What one query may cost, 2 seconds, and all under way, where nothing else is
+// said.
+inline constexpr int64_t kQueryCostMax = 20'000'000'000;
+inline constexpr int64_t kQueriesCostMax = 2 * kQueryCostMax;
 
 // A query of at least so much, 10 ms, is a long one.
 inline constexpr int64_t kLongQueryCost = 100'000'000;
 
-// Of groups and aggregates.
-inline constexpr int64_t kAggregateWeight = 1000;
-
 // Of a condition (nullptr: all twins), at least 1.
 int64_t QueryWeight(const Expr* expr);
+
+// Of a statement, at least 1.
+int64_t StatementWeight(const Statement& statement);
 
 // Thread-safe.
 class QueryBudget {
@@ -81,4 +88,4 @@ class QueryBudget {
 
 }  // namespace muster
 
-#endif  // TRANSPORT_GRPC_QUERY_BUDGET_H_
+#endif  // TRANSPORT_QUERY_BUDGET_H_

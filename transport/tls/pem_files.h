@@ -1,6 +1,6 @@
 // Certificates and keys from files.
-#ifndef TRANSPORT_GRPC_FILES_H_
-#define TRANSPORT_GRPC_FILES_H_
+#ifndef TRANSPORT_TLS_PEM_FILES_H_
+#define TRANSPORT_TLS_PEM_FILES_H_
 
 #include <string>
 
@@ -24,4 +24,4 @@ absl::Status CheckKeyPair(const std::string& certificate_path,
 
 }  // namespace muster
 
-#endif  // TRANSPORT_GRPC_FILES_H_
+#endif  // TRANSPORT_TLS_PEM_FILES_H_

@@ -1,6 +1,7 @@
-#include "transport/grpc/query_budget.h"
+#include "transport/query_budget.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "absl/numeric/int128.h"
 #include "absl/strings/str_cat.h"
@@ -9,8 +10,10 @@
 #include "engine/model/instant.h"
 #include "engine/model/json.h"
 #include "engine/query/ast.h"
+#include "engine/query/condition.h"
 #include "engine/query/document.h"
 #include "engine/query/functions.h"
+#include "engine/query/statement.h"
 
 namespace muster {
 namespace {
@@ -21,6 +24,7 @@ constexpr int64_t kInstantWeight = 80;
 constexpr int64_t kDistinctWeight = 200;
 constexpr int64_t kRowWeight = 800;
 constexpr int64_t kNodeWeight = 100;
+constexpr int64_t kAggregateWeight = 1000;
 
 // Of the threads, one in so many is kept from long queries.
 constexpr int kThreadsKept = 4;
@@ -137,6 +141,15 @@ int64_t Weight(const Expr& expr) {
 
 int64_t QueryWeight(const Expr* expr) {
   return expr == nullptr ? kColumnWeight : Weight(*expr);
+}
+
+int64_t StatementWeight(const Statement& statement) {
+  const std::optional<Condition>& condition = statement.condition();
+  const int64_t weight =
+      QueryWeight(condition.has_value() ? condition->expr() : nullptr);
+  return statement.is_aggregate() && !statement.is_count()
+             ? weight + kAggregateWeight
+             : weight;
 }
 
 QueryBudget::QueryBudget(int64_t query_max, int64_t total_max, int long_max)
