@@ -26,23 +26,18 @@
 // calls.
 //
 //   gateway_bench --devices=1000000 --gateways=4 --rounds=5
-#include <fcntl.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cinttypes>
 #include <cstdint>
 #include <cstdio>
-#include <ctime>
 #include <functional>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -54,6 +49,7 @@
 #include "absl/time/time.h"
 #include "bench/allocation_counter.h"
 #include "bench/disk.h"
+#include "bench/process.h"
 #include "engine/engine.h"
 #include "engine/journal/rocksdb/rocksdb_journal.h"
 #include "engine/model/check.h"
@@ -70,8 +66,6 @@
 #include "transport/grpc/gateway/gateway.h"
 #include "transport/grpc/gateway/gateway_service.h"
 #include "transport/grpc/gateway/gateway_transport.h"
-
-extern char** environ;
 
 namespace muster {
 namespace {
@@ -115,54 +109,15 @@ absl::Duration Quantile(std::vector<absl::Duration> values, double share) {
                                     static_cast<double>(values.size() - 1))];
 }
 
-// ------------------------------------------------------------- other processes
+// -------------------------------------------------------------------- gateways
 
-// This program, started once more.  It lives until its standard input ends, and
-// then says how many calls it has had.
-class Child {
- public:
-  explicit Child(const std::vector<std::string>& arguments) {
-    int in[2], out[2];
-    MUSTER_CHECK(pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, in[0], 0);
-    posix_spawn_file_actions_adddup2(&actions, out[1], 1);
-    std::vector<std::string> all = {"gateway_bench"};
-    all.insert(all.end(), arguments.begin(), arguments.end());
-    std::vector<char*> argv;
-    for (std::string& argument : all) argv.push_back(argument.data());
-    argv.push_back(nullptr);
-    MUSTER_CHECK(posix_spawn(&pid_, "/proc/self/exe", &actions, nullptr,
-                             argv.data(), environ) == 0);
-    posix_spawn_file_actions_destroy(&actions);
-    close(in[0]);
-    close(out[1]);
-    in_ = in[1];
-    out_ = fdopen(out[0], "r");
-  }
-
-  // Ends it: how many calls it has had.
-  int64_t End() {
-    close(in_);
-    int64_t calls = -1;
-    MUSTER_CHECK(std::fscanf(out_, "%" SCNd64, &calls) == 1);
-    std::fclose(out_);
-    int status = 0;
-    MUSTER_CHECK(waitpid(pid_, &status, 0) == pid_ && status == 0);
-    return calls;
-  }
-
- private:
-  pid_t pid_ = 0;
-  int in_ = -1;
-  std::FILE* out_ = nullptr;
-};
-
-void AwaitEndOfInput() {
-  char byte;
-  while (read(0, &byte, 1) > 0) {
-  }
+// How many calls a gateway has had: it lives until its standard input ends, and
+// says so then.
+int64_t EndGateway(ChildProcess& child) {
+  int64_t calls = -1;
+  MUSTER_CHECK(
+      absl::SimpleAtoi(absl::StripAsciiWhitespace(child.End()), &calls));
+  return calls;
 }
 
 class AnswerAll : public GatewayHandler {
@@ -437,21 +392,6 @@ class WatchedTransport : public Transport {
 };
 
 // Of this process, all threads.
-absl::Duration CpuTime() {
-  timespec time;
-  MUSTER_CHECK(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time) == 0);
-  return absl::DurationFromTimespec(time);
-}
-
-int64_t ResidentBytes() {
-  std::FILE* file = std::fopen("/proc/self/statm", "r");
-  MUSTER_CHECK(file != nullptr);
-  int64_t all = 0, resident = 0;
-  MUSTER_CHECK(std::fscanf(file, "%" SCNd64 " %" SCNd64, &all, &resident) == 2);
-  std::fclose(file);
-  return resident * sysconf(_SC_PAGESIZE);
-}
-
 class Server {
  public:
   Server(const Flags& flags, bool on_disk) : flags_(flags) {
@@ -481,7 +421,7 @@ class Server {
 
   ~Server() {
     int64_t calls = 0;
-    for (Child& child : children_) calls += child.End();
+    for (ChildProcess& child : children_) calls += EndGateway(child);
     MUSTER_CHECK(calls == executions_);
     MUSTER_CHECK(gateways_->totals().outcomes == executions_);
     MUSTER_CHECK(gateways_->totals().outcomes_dropped == 0);
@@ -598,7 +538,7 @@ class Server {
   std::unique_ptr<grpc::Service> service_;
   std::unique_ptr<grpc::Server> server_;
   std::string address_;
-  std::vector<Child> children_;
+  std::vector<ChildProcess> children_;
   int64_t jobs_ = 0;
   int64_t executions_ = 0;
 };
@@ -608,7 +548,7 @@ int Run(const Flags& flags) {
               static_cast<int>(flags.devices), flags.gateways,
               MachineLoad().c_str());
   RawServer raw_server;
-  std::vector<Child> raw_children;
+  std::vector<ChildProcess> raw_children;
   if (flags.Has("raw")) {
     for (int g = 0; g < flags.gateways; ++g) {
       raw_children.emplace_back(std::vector<std::string>{
@@ -683,7 +623,7 @@ int Run(const Flags& flags) {
     std::printf(" ]\n");
   }
   int64_t calls = 0;
-  for (Child& child : raw_children) calls += child.End();
+  for (ChildProcess& child : raw_children) calls += EndGateway(child);
   MUSTER_CHECK(calls == raw_calls);
   return 0;
 }

@@ -47,6 +47,8 @@ TEST(ReadmeTest, CodeBlocksAreTheFiles) {
                     "```cpp\n", Read(absl::StrCat("examples/", name, ".cc")),
                     "```\n")));
   }
+  EXPECT_THAT(readme, HasSubstr(absl::StrCat("```js\n", Read("examples/hub.js"),
+                                             "```\n")));
   for (const char* name : {"reboot", "devices"}) {
     EXPECT_THAT(readme,
                 HasSubstr(absl::StrCat(
