@@ -10,7 +10,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <regex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,6 +23,7 @@
 #include "engine/model/check.h"
 #include "engine/model/error.h"
 #include "engine/model/json.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/rest_hub.h"
 #include "tests/sas_signing.h"
@@ -389,11 +389,10 @@ class SdkHub : public RestHub {
     EXPECT_TRUE(absl::StartsWith(message, head));
     EXPECT_GT(message.size(), head.size());
     EXPECT_FALSE(absl::StrContains(message.substr(head.size()), ';'));
-    static const std::regex& exception = *new std::regex(
-        "Tracking ID:[0-9a-f]{32}-G:[0-9]+-TimeStamp:"
-        "[0-9]{2}/[0-9]{2}/[0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2}");
-    EXPECT_TRUE(
-        std::regex_match(Text(json.view(), "ExceptionMessage"), exception));
+    EXPECT_THAT(Text(json.view(), "ExceptionMessage"),
+                ::testing::MatchesRegex(
+                    "Tracking ID:[0-9a-f]{32}-G:[0-9]+-TimeStamp:"
+                    "[0-9]{2}/[0-9]{2}/[0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2}"));
   }
 
   static bool IsEnd(absl::string_view status) {
