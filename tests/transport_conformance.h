@@ -402,6 +402,16 @@ TEST_P(TransportConformanceTest, AnEmptyBatchIsTakenWhole) {
   EXPECT_EQ(sink_.outcome_count(), 0u);
 }
 
+// "draining(): Whether it has begun to end": whoever takes work has not.
+TEST_P(TransportConformanceTest, WhoTakesWorkDoesNotDrain) {
+  StartWith(1);
+  EXPECT_FALSE(transport().draining());
+  EXPECT_EQ(BatchOf("echo").Add(1, DeviceOf(0)).SendTo(transport(), sink_), 1u);
+  harness_->Settle();
+  EXPECT_EQ(sink_.outcome_count(), 1u);
+  EXPECT_FALSE(transport().draining());
+}
+
 // "For each attempt that Send() took at most one outcome"; here each is
 // answered, so exactly one.  "Each device is called at most once per attempt."
 TEST_P(TransportConformanceTest, EachAttemptRunsOnceAndHasOneOutcome) {
